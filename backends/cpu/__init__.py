@@ -1,0 +1,16 @@
+"""The kernels for NumPy: numba loops over explicit vectors, and BLAS for the band; see `sepnet.backends.contract`."""
+
+from sepnet.backends.cpu.band import fill_band
+from sepnet.backends.cpu.bspline import local_values
+from sepnet.backends.cpu.cp import cp_gradient, cp_hessian, cp_value
+from sepnet.backends.generic import fill_dense, fill_dense_from_bands
+
+__all__ = [
+    "cp_gradient",
+    "cp_hessian",
+    "cp_value",
+    "fill_band",
+    "fill_dense",
+    "fill_dense_from_bands",
+    "local_values",
+]

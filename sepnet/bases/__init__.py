@@ -1,0 +1,8 @@
+"""One-dimensional bases, one family a file: what the axes of a space are made of."""
+
+from sepnet.bases.basis import SMOOTH, Basis, Pieces, Quadrature
+from sepnet.bases.bspline import BSpline
+from sepnet.bases.fourier import Fourier
+from sepnet.bases.polynomial import Chebyshev, Legendre
+
+__all__ = ["SMOOTH", "BSpline", "Basis", "Chebyshev", "Fourier", "Legendre", "Pieces", "Quadrature"]

@@ -1,0 +1,1 @@
+"""Named systems built on the library: the problem gallery (`sepnet.models.vsna`)."""

@@ -1,0 +1,206 @@
+"""Problems: what is to be solved, as frozen data without any algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, final
+
+from sepnet.coefficients import Coefficient, Source, as_coefficient
+from sepnet.forms import BilinearForm, LinearForm, as_linear_form, check_derivatives
+from sepnet.operators import Operator
+from sepnet.spaces import TensorSpace
+
+__all__ = ["Galerkin", "LeastSquares", "Problem", "faces"]
+
+Faces: TypeAlias = "Mapping[str, tuple[Source | None, Source | None]]"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LeastSquares:
+    """Minimise ``|| L u - f ||`` over the box, subject to initial and boundary values.
+
+    Parameters
+    ----------
+    operator : Operator
+        The operator L; it carries the space.
+    source : number, Coefficient or separable function, optional
+        The right-hand side f; missing axes mean constant.
+    initial : mapping of str to data, optional
+        Axis name to the value of u at its left end, e.g. ``{"t": u0}``.
+    boundary : mapping of str to (data or None, data or None), optional
+        Axis name to the values of u at its left and right end; None leaves an end free. Data may depend on every other
+        axis.
+    conditions : sequence of (Operator, data), optional
+        Further residuals, each added to the functional as ``|| B u - g ||**2``: on a face where `B` is evaluated with
+        ``.at(x=1)``, e.g. Robin conditions; scale both sides to weight them.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If an axis is unknown, a datum depends on the axis it is given on, or an axis lacks the derivatives.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sepnet as sn
+    >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=16, zero="both"), t=sn.BSpline((0, 1), cells=8))
+    >>> x, t = V.coordinates
+    >>> problem = sn.LeastSquares(V.d.t - 0.1 * V.d.x**2, initial={"t": sn.apply(np.sin, np.pi * x)})
+    >>> sn.solve(problem, tol=1e-3).converged
+    True
+    """
+
+    operator: Operator
+    source: Source = 0.0
+    initial: Mapping[str, Source] = field(default_factory=dict)
+    boundary: Faces = field(default_factory=dict)
+    conditions: Sequence[tuple[Operator, Source]] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.operator, Operator):
+            kind = type(self.operator).__name__
+            hint = ": a bilinear form belongs into sn.Galerkin" if isinstance(self.operator, BilinearForm) else ""
+            msg = f"`operator` is {kind}, expected an operator such as V.d.t - V.d.x**2{hint}"
+            raise TypeError(msg)
+        if not self.operator.terms:
+            msg = "`operator` is zero, expected at least one term"
+            raise ValueError(msg)
+        check_derivatives(self.operator)
+        self.space.check_axes(as_coefficient(self.source, "source").axes, "`source`")
+        _check_faces(self.space, self.initial, self.boundary)
+        _check_conditions(self.space, self.conditions)
+
+    @property
+    def space(self) -> TensorSpace:
+        """The space of the unknown."""
+        return self.operator.space
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Galerkin:
+    """Find u with ``a(u, v) = f(v)`` for all v of the space, subject to initial and boundary values.
+
+    Parameters
+    ----------
+    form : BilinearForm
+        The form a; it carries the space. Where it is symmetric and coercive, u minimises the energy.
+    source : number, Coefficient, separable function or LinearForm, optional
+        The load f; data are tested with the identity, other loads come from ``sn.load_on``.
+    initial, boundary : mapping, optional
+        As in `LeastSquares`. Ends without data are natural.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind.
+    ValueError
+        If an axis is unknown, or a datum depends on the axis it is given on.
+
+    Examples
+    --------
+    >>> import sepnet as sn
+    >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=8, zero="both"), y=sn.BSpline((0, 1), cells=8, zero="both"))
+    >>> a = sn.inner(V.d.x, V.d.x) + sn.inner(V.d.y, V.d.y)
+    >>> u = sn.solve(sn.Galerkin(a, source=1), rank=5).u
+    >>> round(float(u([[0.5, 0.5]])[0]), 4)
+    0.0737
+    """
+
+    form: BilinearForm
+    source: Source | LinearForm = 0.0
+    initial: Mapping[str, Source] = field(default_factory=dict)
+    boundary: Faces = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.form, BilinearForm):
+            hint = ": an operator belongs into sn.LeastSquares" if isinstance(self.form, Operator) else ""
+            msg = f"`form` is {type(self.form).__name__}, expected a bilinear form such as sn.inner(d.x, d.x){hint}"
+            raise TypeError(msg)
+        if not self.form.pairs:
+            msg = "`form` is zero, expected at least one integral"
+            raise ValueError(msg)
+        as_linear_form(self.source, self.space, "source")
+        _check_faces(self.space, self.initial, self.boundary)
+
+    @property
+    def space(self) -> TensorSpace:
+        """The space of the unknown."""
+        return self.form.space
+
+
+Problem: TypeAlias = LeastSquares | Galerkin
+
+
+def _check_conditions(space: TensorSpace, conditions: Sequence[tuple[Operator, Source]]) -> None:
+    if isinstance(conditions, str) or not isinstance(conditions, Sequence):
+        msg = f"`conditions` is {type(conditions).__name__}, expected a list of pairs (operator, data)"
+        raise TypeError(msg)
+    for number, pair in enumerate(conditions):
+        name = f"conditions[{number}]"
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], Operator)):
+            hint = ": `conditions` is a list of pairs, [(B, g)]" if isinstance(pair, Operator) else ""
+            msg = f"`{name}` is {type(pair).__name__}, expected a pair (operator, data){hint}"
+            raise TypeError(msg)
+        operator, data = pair
+        if operator.space != space:
+            msg = f"`{name}` is on another space: rebind it with B.on(V)"
+            raise ValueError(msg)
+        if not operator.terms:
+            msg = f"`{name}` has the operator zero, expected at least one term"
+            raise ValueError(msg)
+        try:
+            _ = operator.face
+        except ValueError as error:
+            msg = f"`{name}`: {error} (a condition that couples two faces is periodicity: give the axis periodic=True)"
+            raise ValueError(msg) from error
+        check_derivatives(operator)
+        space.check_axes(as_coefficient(data, name).axes, f"`{name}`")
+
+
+def _check_faces(space: TensorSpace, initial: Mapping[str, Source], boundary: Faces) -> None:
+    for name, mapping in (("initial", initial), ("boundary", boundary)):
+        if not isinstance(mapping, Mapping):
+            msg = f"`{name}` is {type(mapping).__name__}, expected a mapping from axis names to data"
+            raise TypeError(msg)
+    space.check_axes(initial, "`initial`")
+    space.check_axes(boundary, "`boundary`")
+    for axis, data in faces(initial, boundary).items():
+        basis = space.axes[axis]
+        for end, datum in zip(("left", "right"), data, strict=True):
+            if datum is None:
+                continue
+            if basis.periodic:
+                msg = f"axis {axis!r} is periodic and has no ends: drop its initial or boundary data"
+                raise ValueError(msg)
+            if basis.zero in (end, "both") and datum.terms:
+                msg = (
+                    f"axis {axis!r} has zero={basis.zero!r} and data other than 0 at its {end} end: "
+                    "give the basis zero=None there, the solver lifts the data itself"
+                )
+                raise ValueError(msg)
+            space.check_axes(datum.axes, f"the data at the {end} end of axis {axis!r}")
+            if axis in datum.axes:
+                msg = f"the data at the {end} end of axis {axis!r} depend on {axis!r} itself: restrict them to the end"
+                raise ValueError(msg)
+
+
+def faces(initial: Mapping[str, Source], boundary: Faces) -> dict[str, tuple[Coefficient | None, Coefficient | None]]:
+    """Return all data on faces as coefficients: axis name to (left, right)."""
+    result: dict[str, tuple[Coefficient | None, Coefficient | None]] = {}
+    for axis, data in boundary.items():
+        if not (isinstance(data, tuple | list) and len(data) == 2):
+            msg = f"`boundary[{axis!r}]` is {type(data).__name__}, expected a pair (left, right), None for a free end"
+            raise TypeError(msg)
+        left, right = (None if g is None else as_coefficient(g, f"boundary[{axis!r}]") for g in data)
+        result[axis] = (left, right)
+    for axis, datum in initial.items():
+        if result.get(axis, (None, None))[0] is not None:
+            msg = f"axis {axis!r} has both initial data and data at its left end: give one of them"
+            raise ValueError(msg)
+        result[axis] = (as_coefficient(datum, f"initial[{axis!r}]"), result.get(axis, (None, None))[1])
+    return result

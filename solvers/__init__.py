@@ -1,0 +1,1 @@
+"""How problems are solved: assembly into one-dimensional matrices, alternating least squares, direct solution."""

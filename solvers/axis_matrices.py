@@ -1,0 +1,137 @@
+"""The one-dimensional matrices of one axis, stored by kind: banded, cyclic (banded with wrap-around) or dense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import scipy.sparse
+
+from sepnet.backends.arrays import Array, Namespace, from_host, gather, is_numpy, namespace
+from sepnet.bases.basis import Basis
+
+__all__ = ["AxisMatrices", "stack_matrices"]
+
+Kind = Literal["banded", "cyclic", "dense"]
+
+
+@final
+@dataclass(frozen=True)
+class AxisMatrices:
+    """A stack of J matrices of size N of one axis.
+
+    Parameters
+    ----------
+    kind : {"banded", "cyclic", "dense"}
+        Storage. A band stores only the entries with ``|i - j| <= width``.
+    values : array
+        Banded and cyclic: (N, J, 2 * width + 1), ``values[i, j, o] = A_j[i, i + o - width]`` (cyclic: modulo N).
+        Dense: (N, J, N), ``values[i, j, k] = A_j[i, k]``.
+    columns : array of int64 or None
+        Banded and cyclic: (N, 2 * width + 1), the column numbers (clipped where the entry is zero).
+    width : int
+        Half-bandwidth.
+    lower : ndarray or None
+        NumPy, not dense: the lower bands (J, N, width + 1) with ``lower[j, i, o] = A_j[i + o, i]``, without the entries
+        that wrap around: what LAPACK's band is filled from.
+    """
+
+    kind: Kind
+    values: Array
+    columns: Array | None
+    width: int
+    lower: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """Number J of matrices."""
+        return int(self.values.shape[1])
+
+    @property
+    def size(self) -> int:
+        """Size N of each matrix."""
+        return int(self.values.shape[0])
+
+    def apply(self, factor: Array) -> Array:
+        """Return all products ``A_j C`` for C of shape (N, R), as (N, J, R)."""
+        xp = namespace(self.values, factor)
+        if self.columns is not None:
+            return xp.matmul(self.values, gather(factor, self.columns))
+        n, j = self.size, self.count
+        return xp.reshape(xp.reshape(self.values, (n * j, n)) @ factor, (n, j, int(factor.shape[1])))
+
+    def gram(self, test: Array, applied: Array) -> Array:
+        """Return ``T' A_j C`` for all j, shape (J, R_T, R_C), from ``applied = apply(C)``."""
+        xp = namespace(test, applied)
+        n, j, rank = applied.shape
+        flat = test.T @ xp.reshape(applied, (int(n), int(j) * int(rank)))
+        return xp.permute_dims(xp.reshape(flat, (int(test.shape[1]), int(j), int(rank))), (1, 0, 2))
+
+    def times(self, weights: Array, factor: Array) -> Array:
+        """Return ``sum_j A_j C W_j'`` for weights (J, R, R) and C of shape (N, R)."""
+        xp = namespace(weights, factor)
+        applied = self.apply(factor)
+        n, j, rank = (int(k) for k in applied.shape)
+        turned = xp.reshape(xp.permute_dims(weights, (0, 2, 1)), (j * rank, rank))
+        return xp.reshape(applied, (n, j * rank)) @ turned
+
+    def last_rows(self) -> np.ndarray:
+        """Return the last `width` rows of the matrices as (width, J, N), on the host."""
+        n, w = self.size, self.width
+        rows = np.zeros((w, self.count, n), dtype=self.values.dtype)
+        assert self.columns is not None
+        for k in range(w):
+            rows[k][:, self.columns[n - w + k]] = self.values[n - w + k]
+        return rows
+
+    def dense(self) -> Array:
+        """Return the stack as dense matrices (J, N, N)."""
+        xp = namespace(self.values)
+        if self.columns is None:
+            return xp.permute_dims(self.values, (1, 0, 2))
+        n = self.size
+        all_columns = xp.arange(n, dtype=self.columns.dtype, device=self.columns.device)
+        hit = xp.astype(self.columns[:, :, None] == all_columns[None, None, :], self.values.dtype)
+        return xp.permute_dims(xp.matmul(self.values, hit), (1, 0, 2))
+
+    def sparse(self, j: int) -> scipy.sparse.csr_array:
+        """Return matrix `j` as a SciPy sparse matrix (host)."""
+        n = self.size
+        values = np.asarray(self.values[:, j, :])
+        columns = np.broadcast_to(np.arange(n), (n, n)) if self.columns is None else np.asarray(self.columns)
+        rows = np.broadcast_to(np.arange(n)[:, None], columns.shape)
+        keep = values != 0.0
+        entries = (values[keep], (rows[keep], columns[keep]))
+        return scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=(n, n)))
+
+    def to(self, xp: Namespace, device: object, dtype: object) -> AxisMatrices:
+        """Move to another namespace."""
+        columns = None if self.columns is None else from_host(self.columns, xp, device=device, dtype="int64")
+        values = from_host(self.values, xp, device=device, dtype=dtype)
+        lower = None
+        if self.lower is not None and is_numpy(xp):
+            lower = self.lower.astype(values.dtype)
+        return AxisMatrices(self.kind, values, columns, self.width, lower)
+
+
+def stack_matrices(basis: Basis, matrices: Sequence[scipy.sparse.csr_array]) -> AxisMatrices:
+    """Store sparse matrices of one axis by the kind of its basis."""
+    n = basis.size
+    if basis.kind == "dense":
+        return AxisMatrices("dense", np.stack([m.toarray() for m in matrices], axis=1), None, n - 1)
+    wrap = basis.kind == "cyclic"
+    w = min(basis.bandwidth, n - 1)
+    columns = np.arange(n)[:, None] + np.arange(-w, w + 1)[None, :]
+    columns = columns % n if wrap else np.clip(columns, 0, n - 1)
+    values = np.zeros((n, len(matrices), 2 * w + 1))
+    for j, matrix in enumerate(matrices):
+        entries = matrix.tocoo()
+        rows, offset = entries.coords[0], entries.coords[1] - entries.coords[0]
+        offset = (offset + w) % n - w if wrap else offset
+        values[rows, j, offset + w] = entries.data
+    lower = np.zeros((len(matrices), n, w + 1))
+    for o in range(w + 1):
+        lower[:, : n - o, o] = values[o:, :, w - o].T
+    return AxisMatrices("cyclic" if wrap else "banded", values, columns, w, lower)

@@ -1,0 +1,27 @@
+"""Fixtures and hypothesis profiles shared by all tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# pytest's importlib mode leaves this folder off the path; the helpers beside the tests are plain modules
+sys.path.insert(0, str(Path(__file__).parent))
+
+from support import EXAMPLES, Backend, backends
+
+for _name, _count in EXAMPLES.items():
+    settings.register_profile(_name, max_examples=_count, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session", params=backends())
+def xp(request: pytest.FixtureRequest) -> Backend:
+    """Each array library in turn; of session scope, as hypothesis asks for."""
+    make: Callable[[], Backend] = request.param
+    return make()

@@ -1,0 +1,76 @@
+"""The array libraries as the tests see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+EXAMPLES = {"dev": 10, "ci": 80, "large": 400}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library as the tests see it."""
+
+    name: str
+    xp: Any
+    dtype: Any
+    device: Any = None
+    readonly: bool = False
+
+    @property
+    def eps(self) -> float:
+        """Unit of round-off of the dtype."""
+        return float(self.xp.finfo(self.dtype).eps)
+
+    @property
+    def host_dtype(self) -> type:
+        """The NumPy dtype of the same precision."""
+        return np.float32 if "float32" in str(self.dtype) else np.float64
+
+    def asarray(self, array: Any) -> Any:
+        """Move a host array here, in the backend's dtype; the read-only variant gives unwriteable arrays."""
+        host = np.array(array, dtype=self.host_dtype)
+        if self.readonly:
+            host.setflags(write=False)
+            return host
+        return self.xp.asarray(host, dtype=self.dtype, device=self.device)
+
+
+def backends() -> Iterator[Any]:
+    yield pytest.param(lambda: Backend("numpy", np, np.float64), id="numpy")
+    yield pytest.param(lambda: Backend("numpy-readonly", np, np.float64, readonly=True), id="numpy-readonly")
+    yield pytest.param(_strict, id="array-api-strict")
+    yield pytest.param(lambda: _torch("float32"), id="torch-float32")
+    yield pytest.param(lambda: _torch("float64"), id="torch-float64")
+    yield pytest.param(_cupy, id="cupy")
+
+
+def _strict() -> Backend:
+    xp = pytest.importorskip("array_api_strict")
+    # a device that is not the default one shows what was made on the wrong device
+    return Backend("array-api-strict", xp, xp.float64, device=xp.Device("device1"))
+
+
+def _torch(dtype: str) -> Backend:
+    torch = pytest.importorskip("torch")
+    return Backend(f"torch-{dtype}", torch, getattr(torch, dtype), device="cpu")
+
+
+def _cupy() -> Backend:
+    cupy = pytest.importorskip("cupy")
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        pytest.skip(f"no CUDA device: {error}")
+    return Backend("cupy", cupy, cupy.float64)
+
+
+def dev_size(test: Any) -> Any:
+    """Run a hypothesis test with the dev profile's number of examples at most: for namespaces other than NumPy."""
+    return settings(max_examples=min(EXAMPLES["dev"], settings().max_examples))(test)
