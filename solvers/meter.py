@@ -9,6 +9,7 @@ import numpy as np
 
 from sepnet.backends.arrays import eps, to_host
 from sepnet.problems import Galerkin, Problem
+from sepnet.separable_norm import MANY_COLUMNS
 from sepnet.solvers.als import AlternatingLeastSquares
 from sepnet.solvers.continuation import Outcome
 from sepnet.solvers.dual_norm import DualNorm
@@ -54,7 +55,7 @@ class Meter:
         if square < 100 * floor:
             factors = [to_host(f).astype(np.float64) for f in self.iteration.balanced()]
             factors[0] *= self.system.scale
-            exact = residual_norm(self.system, self.lift.function, factors)
+            exact = residual_norm(self.system, self.lift.function, factors, most=MANY_COLUMNS)
             if exact is not None:
                 return exact / self.system.scale
         return sqrt(max(square, floor))
