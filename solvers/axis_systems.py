@@ -23,12 +23,11 @@ __all__ = ["NotPositiveDefiniteError", "solve_axis"]
 
 # The ridge in units of round-off, its growth after a failure, and, in units of the square root of round-off, how large
 # it may become before the system counts as not positive definite: in any dtype it must stay a perturbation.
-RIDGE = 64.0
+RIDGE = 4.0
 GROWTH = 100.0
 LARGEST = 100.0
-# A ridge that changes the right-hand side by more than this share is refined away, in so many steps at most.
-FELT = 1e-9
-REFINEMENTS = 3
+# Steps of iterative refinement at most, and the relative step that is small enough.
+REFINEMENTS, SMALL = 3, 1e-7
 
 
 class NotPositiveDefiniteError(ArithmeticError):
@@ -80,42 +79,40 @@ def solve_axis(axis: AxisMatrices, weights: Array, load: Array) -> Array:
 @final
 @dataclass(frozen=True)
 class _Factor:
-    """A factorised matrix plus ridge: how to solve with it, and the ridge that was added to the diagonal (N R,)."""
+    """A factorised matrix plus ridge: how to solve with it."""
 
     solve: Callable[[Array], Array]
-    ridge: Array
 
 
 def _refined(axis: AxisMatrices, weights: Array, load: Array, factor: _Factor) -> Array:
-    """Solve, and refine while the ridge is felt: with (H + D) x = F the residual is F - H x = D x."""
+    """Solve, and refine with the matrix without ridge until the steps are small or no longer shrink."""
     xp = namespace(load)
     shape = tuple(load.shape)
     flat = xp.reshape(load, (-1,))
     x = factor.solve(flat)
-    size = float(xp.linalg.vector_norm(flat))
-    missing = factor.ridge * x
+    last = float("inf")
     for _ in range(REFINEMENTS):
-        if float(xp.linalg.vector_norm(missing)) <= FELT * size:
-            break
         step = factor.solve(flat - xp.reshape(axis.times(weights, xp.reshape(x, shape)), (-1,)))
-        x = x + step
-        missing = factor.ridge * step
+        size = float(xp.linalg.vector_norm(step))
+        if not size < last / 2:
+            break
+        x, last = x + step, size
+        if size <= SMALL * float(xp.linalg.vector_norm(x)):
+            break
     return xp.reshape(x, shape)
 
 
-def _regularise(diagonal: np.ndarray, ridge: float) -> np.ndarray:
+def _regularise(diagonal: np.ndarray, ridge: float) -> None:
     # Relative to each entry, so that scaling does not matter, plus a trace of the mean, so that empty columns do not.
-    added: np.ndarray = ridge * (diagonal + diagonal.mean())
-    diagonal += added
-    return added
+    diagonal += ridge * (diagonal + diagonal.mean())
 
 
 def _factorise_banded(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Factor | None:
     band = dispatch.fill_band(axis.lower, weights)
-    added = _regularise(band[0], ridge)
+    _regularise(band[0], ridge)
     factorise, substitute = _band_lapack(weights.dtype)
     factor, info = factorise(band, lower=1, overwrite_ab=1)
-    return None if info != 0 else _Factor(lambda b: substitute(factor, b, lower=1)[0], added)
+    return None if info != 0 else _Factor(lambda b: substitute(factor, b, lower=1)[0])
 
 
 def _band_lapack(dtype: Any) -> tuple[Any, Any]:
@@ -124,12 +121,12 @@ def _band_lapack(dtype: Any) -> tuple[Any, Any]:
 
 def _factorise_dense(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Factor | None:
     matrix = dispatch.fill_dense(axis.dense(), weights)
-    added = _regularise(np.einsum("ii->i", matrix), ridge)
+    _regularise(np.einsum("ii->i", matrix), ridge)
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
         return None
-    return _Factor(lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False), added)
+    return _Factor(lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False))
 
 
 def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Factor | None:
@@ -145,7 +142,8 @@ def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> 
     band = dispatch.fill_band(lower, weights)
     coupling = np.tensordot(axis.last_rows(), weights, axes=(1, 0)).transpose(0, 2, 1, 3).reshape(w * rank, n * rank)
     outer, corner = coupling[:, : inner * rank], coupling[:, inner * rank :].copy()
-    added = np.concatenate([_regularise(band[0], ridge), _regularise(np.einsum("ii->i", corner), ridge)])
+    _regularise(band[0], ridge)
+    _regularise(np.einsum("ii->i", corner), ridge)
     factorise, substitute = _band_lapack(weights.dtype)
     factor, info = factorise(band, lower=1, overwrite_ab=1)
     if info != 0:
@@ -161,7 +159,7 @@ def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> 
         last = scipy.linalg.cho_solve(small, b[inner * rank :] - outer @ first, check_finite=False)
         return np.concatenate([first - solved @ last, last])
 
-    return _Factor(solve, added)
+    return _Factor(solve)
 
 
 def _factorise_generic(axis: AxisMatrices, weights: Array, ridge: float) -> _Factor | None:
@@ -177,7 +175,7 @@ def _factorise_generic(axis: AxisMatrices, weights: Array, ridge: float) -> _Fac
         return None
     if not bool(xp.all(xp.isfinite(lower))):  # CuPy reports a failed factorisation by NaN
         return None
-    return _Factor(lambda b: xp.reshape(_substitute(xp, lower, xp.reshape(b, (n, 1))), (n,)), added)
+    return _Factor(lambda b: xp.reshape(_substitute(xp, lower, xp.reshape(b, (n, 1))), (n,)))
 
 
 def _substitute(xp: Any, lower: Array, right: Array) -> Array:

@@ -16,8 +16,11 @@ __all__ = ["Factorisation", "check_size", "tensor_to_cp"]
 # Largest memory, in bytes, that the factorisation may be expected to need.
 LIMIT = 2 * 2**30
 # Condition number from which on the matrix counts as singular: the solution is then round-off.
-SINGULAR = 1e15
-NO_UNIQUE_SOLUTION = "the system is singular: give boundary values, a reaction term, or a form with a unique solution"
+SINGULAR = 3e16
+NO_UNIQUE_SOLUTION = (
+    "the system is singular up to round-off: give boundary values, a reaction term, or a form with a unique solution; "
+    "for operators of high order on fine meshes, take fewer cells"
+)
 
 
 def check_size(space: TensorSpace) -> None:

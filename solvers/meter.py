@@ -69,7 +69,7 @@ class Meter:
         if self.dual is not None:
             return outcome.residual
         factors = [to_host(f).astype(np.float64) for f in outcome.factors]
-        noise = 4 * self.eps * self.matrix.magnitude(factors)
+        noise = 4 * self.eps * self.matrix.magnitude(factors, factors)
         factors[0] = factors[0] * self.system.scale
         exact = residual_norm(self.system, self.lift.function, factors)
         if exact is not None:

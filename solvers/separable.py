@@ -98,13 +98,25 @@ class SeparableMatrix:
             states = following
         return scipy.sparse.csc_array(states[0])
 
-    def magnitude(self, factors: Sequence[np.ndarray]) -> float:
-        """Return ``|u|' |A| |u|``: the round-off of the energy is proportional to it (host only)."""
+    def is_symmetric(self) -> bool:
+        """Tell whether ``v' A u = u' A v`` up to round-off, for three pairs of random rank-one functions (host only).
+
+        For forms that are symmetric without looking so; `BilinearForm.is_symmetric` reads it off the terms.
+        """
+        rng = np.random.default_rng(0)
+        for _ in range(3):
+            u, v = ([rng.standard_normal((n, 1)) for n in self.space.shape] for _ in range(2))
+            noise = 64 * float(np.finfo(np.float64).eps) * self.magnitude(v, u)
+            if abs(self.inner(v, u) - self.inner(u, v)) > noise:
+                return False
+        return True
+
+    def magnitude(self, test: Sequence[np.ndarray], trial: Sequence[np.ndarray]) -> float:
+        """Return ``|v|' |A| |u|``: the round-off of ``v' A u`` is proportional to it (host only)."""
         env = np.ones((1, 1, 1))
-        for axis, step, factor in zip(self.axes, self.automaton.steps, factors, strict=True):
+        for axis, step, v, u in zip(self.axes, self.automaton.steps, test, trial, strict=True):
             absolute = replace(axis, values=np.abs(axis.values))
-            size = np.abs(factor)
-            gram = absolute.gram(size, absolute.apply(size))
+            gram = absolute.gram(np.abs(v), absolute.apply(np.abs(u)))
             moves = replace(step, to_target=np.abs(step.to_target))
             env = moves.left(env, gram)
         return float(np.sum(env))

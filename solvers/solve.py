@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from sepnet.solvers.result import Record, Solution, Status
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 from sepnet.solvers.system import System, make_system, residual_norm
 from sepnet.solvers.uniqueness import check_uniqueness
+from sepnet.spaces import TensorSpace
 
 __all__ = ["solve", "solve_many"]
 
@@ -147,6 +148,7 @@ def solve_many(problem: Problem, sources: Sequence[Source | LinearForm], **optio
 
 def _solve_all(problem: Problem, problems: Sequence[Problem], options: Options) -> list[Solution]:
     lift = make_lift(problem, options.goal / 10)
+    check_uniqueness(problem, lift.space)
     if options.method == "full":
         check_size(lift.space)
     solutions = []
@@ -158,12 +160,11 @@ def _solve_all(problem: Problem, problems: Sequence[Problem], options: Options) 
         if table is None or matrix is None:
             table = system.matrices
             matrix = SeparableMatrix.from_table(table)
-            check_uniqueness(matrix)
         load = SeparableVector.from_table(system.loads)
         if load.norm() == 0.0:
             solutions.append(_only_lift(system, lift, options))
         elif options.method == "full":
-            symmetric = isinstance(member, LeastSquares) or member.form.is_symmetric
+            symmetric = isinstance(member, LeastSquares) or (member.form.is_symmetric or matrix.is_symmetric())
             direct = direct or Factorisation(matrix, symmetric=symmetric)
             solutions.append(_solve_full(direct, system, load, lift, options))
         else:
@@ -228,21 +229,27 @@ def _unknown_rank(lift: Lift, options: Options) -> int:
             "or lower theirs, e.g. initial={...: u.restrict(t=...).compress(tol=1e-3)}"
         )
         raise ValueError(msg)
-    return rank
+    # More columns than the product of all sizes but the largest never help: the tensor has no higher rank.
+    return min(rank, _highest_rank(lift.space))
+
+
+def _highest_rank(space: TensorSpace) -> int:
+    return prod(space.shape) // max(space.shape)
 
 
 def _with_data(solution: Solution, lift: Lift, options: Options) -> Solution:
     """No success with initial or boundary data that are resolved worse than the tolerance."""
-    if lift.data_error <= options.goal or solution.status is not Status.CONVERGED:
+    if lift.data_error <= options.goal or solution.status in (Status.FAILED, Status.INTERRUPTED):
         return solution
     if lift.clash is not None:
         message = (
             f"the initial or boundary data do not vanish where axis {lift.clash!r} does (its zero=): they are met up "
             f"to {lift.data_error:.2g} only"
         )
-        return dataclasses.replace(solution, status=Status.MESH_LIMITED, refine=lift.clash, message=message)
-    message = f"the initial or boundary data are resolved up to {lift.data_error:.2g} only"
-    return dataclasses.replace(solution, status=Status.MESH_LIMITED, refine=lift.worst, message=message)
+    else:
+        message = f"the initial or boundary data are resolved up to {lift.data_error:.2g} only"
+    axis = lift.clash or lift.worst
+    return dataclasses.replace(solution, status=Status.MESH_LIMITED, refine=axis, message=message)
 
 
 def _solve_als(
@@ -250,7 +257,7 @@ def _solve_als(
 ) -> Solution:
     rank = _unknown_rank(lift, options)
     lifted = lift.function.rank if lift.function is not None else 0
-    if isinstance(problem, Galerkin) and not problem.form.is_symmetric:
+    if isinstance(problem, Galerkin) and not (problem.form.is_symmetric or matrix.is_symmetric()):
         msg = (
             "the form is not symmetric, so ALS minimises nothing: use method='full' (small problems), or the strong "
             "form with sn.LeastSquares"
@@ -282,9 +289,18 @@ def _report(problem: Problem, lift: Lift, outcome: Outcome, meter: Meter, second
     v = meter.system.scale * CP(lift.space, outcome.factors)
     u = v if lift.function is None else _put(lift.function, options) + v
     residual = meter.final(outcome)
+    if isinstance(problem, LeastSquares) and residual > 1.0:
+        # Worse than v = 0: what is left of the data after the lift is round-off in this dtype.
+        message = "nothing was gained over the lifted data: their remainder is round-off in this dtype, use float64"
+        u = _put(lift.function, options) if lift.function is not None else 0.0 * v
+        return Solution(
+            u, 1.0, meter.system.scale, Status.STAGNATED, outcome.history, lift.data_error, seconds, None, message
+        )
     status, refine = outcome.status, None
     if status is not Status.FAILED and status is not Status.INTERRUPTED:
         status = Status.CONVERGED if residual <= options.goal else status
+        if status is Status.RANK_LIMITED and v.rank == _highest_rank(lift.space):
+            status = Status.STAGNATED
         status = Status.STAGNATED if status is Status.CONVERGED and residual > options.goal else status
     if status is Status.STAGNATED and isinstance(problem, LeastSquares):
         hosts = [to_host(f).astype(np.float64) for f in outcome.factors]

@@ -1,44 +1,47 @@
-"""A probe for missing data: functions that are constant along an axis and that the operator does not see."""
+"""Missing data: functions that are constant along an axis and that no term of the operator sees."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from sepnet.solvers.separable import SeparableMatrix
+from sepnet.problems import LeastSquares, Problem
+from sepnet.spaces import TensorSpace
+from sepnet.terms import Term
 
 __all__ = ["check_uniqueness"]
 
-# Energies below this many units of round-off of their terms are zero.
-ZERO = 1e3
 
-
-def check_uniqueness(matrix: SeparableMatrix) -> None:
+def check_uniqueness(problem: Problem, space: TensorSpace) -> None:
     """Refuse problems that do not determine their solution because constants along an axis have no energy.
 
-    Pure Neumann problems and forgotten initial values are of this kind. The probe is the energy of functions that are
-    constant along one axis, or along all, and random along the others; other kernels are not looked for.
+    Pure Neumann problems and forgotten initial values are of this kind. It is read off the terms: a derivative along
+    the axis in every one of them. Other kernels are not looked for.
+
+    Parameters
+    ----------
+    problem : LeastSquares or Galerkin
+        The problem.
+    space : TensorSpace
+        The space of the unknown, which vanishes where data are given.
 
     Raises
     ------
     ValueError
-        If such a function has no energy, with the next step.
+        If there are such functions in the space, with the next step.
     """
-    rng = np.random.default_rng(0)
-    space = matrix.space
-    ones = [basis.interpolate(np.ones(basis.size))[:, None] for basis in space.bases]
-    constant = [basis.zero is None for basis in space.bases]
-    probes: list[tuple[list[np.ndarray], str]] = []
-    for k, name in enumerate(space.names):
-        if constant[k] and space.dim > 1:
-            others = [rng.standard_normal((n, 1)) for n in space.shape]
-            probes.append(([*others[:k], ones[k], *others[k + 1 :]], f"functions that are constant along {name!r}"))
-    if all(constant):
-        probes.append((ones, "constants"))
-    eps = float(np.finfo(np.float64).eps)
-    for factors, what in probes:
-        if matrix.energy(factors) <= ZERO * eps * matrix.magnitude(factors):
-            msg = (
-                f"the problem does not determine its solution, {what} have no energy: give initial or boundary values, "
-                "a condition, or a reaction term"
-            )
-            raise ValueError(msg)
+    if isinstance(problem, LeastSquares):
+        terms = [t for operator in (problem.operator, *(op for op, _ in problem.conditions)) for t in operator.terms]
+    else:
+        terms = [trial for trial, _ in problem.form.pairs]
+    free = [name for name, basis in space.items if basis.zero is None]
+    unseen = [f"functions that are constant along {name!r}" for name in free if _all_differentiate(terms, [name])]
+    if not unseen and len(free) == space.dim and _all_differentiate(terms, free):
+        unseen = ["constants"]
+    if unseen:
+        msg = (
+            f"the problem does not determine its solution, {unseen[0]} have no energy: give initial or boundary "
+            "values, a condition, or a reaction term"
+        )
+        raise ValueError(msg)
+
+
+def _all_differentiate(terms: list[Term], axes: list[str]) -> bool:
+    return all(any(term.factor(axis).order > 0 for axis in axes) for term in terms)

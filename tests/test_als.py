@@ -181,8 +181,8 @@ def test_single_precision_reaches_single_precision():
         for _ in range(5):
             iteration.sweep()
     u = sn.CP(lift.space, [f.astype(np.float64) for f in iteration.balanced()])
-    # the ridge perturbs the matrix by RIDGE eps, relatively
-    assert (u - exact).norm() <= RIDGE * eps * condition(problem) * exact.norm()
+    # the ridge perturbs the matrix by RIDGE eps, relatively; LAPACK allows its own solvers 30
+    assert (u - exact).norm() <= (30 + RIDGE) * eps * condition(problem) * exact.norm()
 
 
 def test_residual_in_single_precision_does_not_lie():

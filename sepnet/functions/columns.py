@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -25,6 +26,16 @@ class _Matrix:
         self.factor = factor
         self._last: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
+    @cached_property
+    def key(self) -> tuple[Basis, bytes]:
+        """What makes two factors one: the basis and the coefficients."""
+        return self.basis, np.ascontiguousarray(self.factor).tobytes()
+
+    @cached_property
+    def digest(self) -> int:
+        """Hash of the key."""
+        return hash(self.key)
+
     def values(self, x: np.ndarray, order: int, *, magnitude: bool = False) -> np.ndarray:
         """Return the derivatives of all columns at `x`, shape (n, R), or what their evaluation adds up."""
         last = self._last.get((order, magnitude))
@@ -43,6 +54,17 @@ class Column:
         self.matrix = matrix
         self.number = number
         self.order = order
+
+    def __eq__(self, other: object) -> bool:
+        """Equal columns of equal factors are equal, so that like terms of functions are seen to be like."""
+        if not isinstance(other, Column):
+            return NotImplemented
+        same = self.matrix is other.matrix or self.matrix.key == other.matrix.key
+        return same and (self.number, self.order) == (other.number, other.order)
+
+    def __hash__(self) -> int:
+        """Hash of the same."""
+        return hash((self.matrix.digest, self.number, self.order))
 
     @property
     def breaks(self) -> np.ndarray:
