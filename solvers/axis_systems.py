@@ -8,8 +8,7 @@ dense axes a dense Cholesky. Outside NumPy every kind is solved by a dense Chole
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -30,6 +29,10 @@ LARGEST = 100.0
 REFINEMENTS, SMALL = 3, 1e-7
 
 
+# How to solve with a factorised matrix plus ridge, for loads of shape (N R,).
+_Substitute: TypeAlias = Callable[[Array], Array]
+
+
 class NotPositiveDefiniteError(ArithmeticError):
     """The system of an ALS step is not positive definite: the form is not coercive."""
 
@@ -39,7 +42,7 @@ def solve_axis(axis: AxisMatrices, weights: Array, load: Array) -> Array:
 
     A ridge keeps the factorisation possible when columns become parallel. On fine meshes it would cost more digits than
     round-off does (second order, 1600 cells: an error of 5e-3 instead of 5e-6), so the solution is refined with the
-    matrix without ridge where the ridge is felt.
+    matrix without ridge.
 
     Parameters
     ----------
@@ -66,9 +69,9 @@ def solve_axis(axis: AxisMatrices, weights: Array, load: Array) -> Array:
         factorise = {"banded": _factorise_banded, "cyclic": _factorise_cyclic, "dense": _factorise_dense}[axis.kind]
     while ridge <= LARGEST * eps(load.dtype, xp) ** 0.5:
         # Band Cholesky works in place, so the band is filled again after a failure; that is rare.
-        factor = factorise(axis, weights, ridge)
-        if factor is not None:
-            solution = _refined(axis, weights, load, factor)
+        substitute = factorise(axis, weights, ridge)
+        if substitute is not None:
+            solution = _refined(axis, weights, load, substitute)
             if bool(xp.all(xp.isfinite(solution))):
                 return solution
         ridge *= GROWTH
@@ -76,23 +79,15 @@ def solve_axis(axis: AxisMatrices, weights: Array, load: Array) -> Array:
     raise NotPositiveDefiniteError(msg)
 
 
-@final
-@dataclass(frozen=True)
-class _Factor:
-    """A factorised matrix plus ridge: how to solve with it."""
-
-    solve: Callable[[Array], Array]
-
-
-def _refined(axis: AxisMatrices, weights: Array, load: Array, factor: _Factor) -> Array:
+def _refined(axis: AxisMatrices, weights: Array, load: Array, substitute: _Substitute) -> Array:
     """Solve, and refine with the matrix without ridge until the steps are small or no longer shrink."""
     xp = namespace(load)
     shape = tuple(load.shape)
     flat = xp.reshape(load, (-1,))
-    x = factor.solve(flat)
+    x = substitute(flat)
     last = float("inf")
     for _ in range(REFINEMENTS):
-        step = factor.solve(flat - xp.reshape(axis.times(weights, xp.reshape(x, shape)), (-1,)))
+        step = substitute(flat - xp.reshape(axis.times(weights, xp.reshape(x, shape)), (-1,)))
         size = float(xp.linalg.vector_norm(step))
         if not size < last / 2:
             break
@@ -107,29 +102,29 @@ def _regularise(diagonal: np.ndarray, ridge: float) -> None:
     diagonal += ridge * (diagonal + diagonal.mean())
 
 
-def _factorise_banded(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Factor | None:
+def _factorise_banded(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Substitute | None:
     band = dispatch.fill_band(axis.lower, weights)
     _regularise(band[0], ridge)
     factorise, substitute = _band_lapack(weights.dtype)
     factor, info = factorise(band, lower=1, overwrite_ab=1)
-    return None if info != 0 else _Factor(lambda b: substitute(factor, b, lower=1)[0])
+    return None if info != 0 else lambda b: substitute(factor, b, lower=1)[0]
 
 
 def _band_lapack(dtype: Any) -> tuple[Any, Any]:
     return (lapack.dpbtrf, lapack.dpbtrs) if dtype == np.float64 else (lapack.spbtrf, lapack.spbtrs)
 
 
-def _factorise_dense(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Factor | None:
+def _factorise_dense(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Substitute | None:
     matrix = dispatch.fill_dense(axis.dense(), weights)
     _regularise(np.einsum("ii->i", matrix), ridge)
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
         return None
-    return _Factor(lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False))
+    return lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False)
 
 
-def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Factor | None:
+def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Substitute | None:
     """Band for all but the last w basis functions, which form the border; then a Schur complement."""
     n, w, rank = axis.size, axis.width, weights.shape[1]
     if n < 3 * w + 1:
@@ -159,10 +154,10 @@ def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> 
         last = scipy.linalg.cho_solve(small, b[inner * rank :] - outer @ first, check_finite=False)
         return np.concatenate([first - solved @ last, last])
 
-    return _Factor(solve)
+    return solve
 
 
-def _factorise_generic(axis: AxisMatrices, weights: Array, ridge: float) -> _Factor | None:
+def _factorise_generic(axis: AxisMatrices, weights: Array, ridge: float) -> _Substitute | None:
     xp = namespace(weights)
     matrix = dispatch.fill_dense(axis.dense(), weights)
     n = int(matrix.shape[0])
@@ -175,7 +170,7 @@ def _factorise_generic(axis: AxisMatrices, weights: Array, ridge: float) -> _Fac
         return None
     if not bool(xp.all(xp.isfinite(lower))):  # CuPy reports a failed factorisation by NaN
         return None
-    return _Factor(lambda b: xp.reshape(_substitute(xp, lower, xp.reshape(b, (n, 1))), (n,)))
+    return lambda b: xp.reshape(_substitute(xp, lower, xp.reshape(b, (n, 1))), (n,))
 
 
 def _substitute(xp: Any, lower: Array, right: Array) -> Array:

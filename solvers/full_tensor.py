@@ -78,8 +78,8 @@ class Factorisation:
         if not condition < SINGULAR:
             raise ValueError(NO_UNIQUE_SOLUTION)
 
-    def solve(self, load: SeparableVector) -> tuple[np.ndarray, float]:
-        """Return coefficients of shape ``space.shape``, and the relative residual of the linear system.
+    def solve(self, load: SeparableVector) -> np.ndarray:
+        """Return coefficients of shape ``space.shape``.
 
         One step of iterative refinement brings the residual to round-off even without pivoting. The load must not be
         zero.
@@ -96,7 +96,7 @@ class Factorisation:
         growth = float(np.linalg.norm(x)) * self._norm
         if not growth < SINGULAR * size:
             raise ValueError(NO_UNIQUE_SOLUTION)
-        return x.reshape(self.space.shape), self.residual(x, b)
+        return np.asarray(x.reshape(self.space.shape))
 
     def residual(self, coefficients: np.ndarray, load: np.ndarray) -> float:
         """Return the relative Euclidean residual of the linear system."""

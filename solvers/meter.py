@@ -69,9 +69,9 @@ class Meter:
         if self.dual is not None:
             return outcome.residual
         factors = [to_host(f).astype(np.float64) for f in outcome.factors]
-        noise = 4 * self.eps * self.matrix.magnitude(factors, factors)
-        factors[0] = factors[0] * self.system.scale
-        exact = residual_norm(self.system, self.lift.function, factors)
+        scaled = [factors[0] * self.system.scale, *factors[1:]]
+        exact = residual_norm(self.system, self.lift.function, scaled)
         if exact is not None:
             return exact / self.system.scale
+        noise = 4 * self.eps * self.matrix.magnitude(factors, factors)
         return sqrt(outcome.residual**2 + noise) if noise > 1e-3 * outcome.residual**2 else outcome.residual

@@ -166,7 +166,7 @@ def _solve_all(problem: Problem, problems: Sequence[Problem], options: Options) 
         elif options.method == "full":
             symmetric = isinstance(member, LeastSquares) or (member.form.is_symmetric or matrix.is_symmetric())
             direct = direct or Factorisation(matrix, symmetric=symmetric)
-            solutions.append(_solve_full(direct, system, load, lift, options))
+            solutions.append(_solve_full(member, direct, system, load, lift, options))
         else:
             solutions.append(_solve_als(member, system, matrix, load, lift, options))
     return solutions
@@ -183,40 +183,51 @@ def _only_lift(system: System, lift: Lift, options: Options) -> Solution:
     residual = 1.0 if orthogonal else 0.0
     status = Status.STAGNATED if residual > options.goal else Status.CONVERGED
     message = "the right-hand side is orthogonal to everything the operator reaches on this mesh" if orthogonal else ""
-    return Solution(
+    solution = Solution(
         _put(u, options), residual, residual * system.scale, status, data_error=lift.data_error, message=message
     )
+    return _with_data(solution, lift, options)
 
 
-def _solve_full(direct: Factorisation, system: System, load: SeparableVector, lift: Lift, options: Options) -> Solution:
+def _solve_full(
+    problem: Problem, direct: Factorisation, system: System, load: SeparableVector, lift: Lift, options: Options
+) -> Solution:
     began = time.perf_counter()
-    coefficients, relative = direct.solve(load)
-    v = tensor_to_cp(lift.space, coefficients)
+    v = tensor_to_cp(lift.space, direct.solve(load))
     rank = _unknown_rank(lift, options)
-    if options.rank is not None and v.rank > rank:
-        v = v.compress(rank=rank)
+    cut = options.rank is not None and v.rank > rank
+    put = _put(v.compress(rank=rank) if cut else v, options)
     # What is measured is what is returned: after rounding to the rank and to the dtype.
-    put = _put(v, options)
     v = CP(v.space, [to_host(f).astype(np.float64) for f in put.factors])
-    coefficients, b = np.asarray(v.full()), load.dense()
-    relative = direct.residual(coefficients, b)
-    if system.blocks:
-        value, noise = direct.functional(coefficients, b)
-        relative = sqrt(max(1.0 + value, 0.0) + noise)
-        exact = residual_norm(system, lift.function, (system.scale * v).factors)
-        relative = relative if exact is None else exact / system.scale
-    status = Status.CONVERGED if relative <= options.goal else Status.STAGNATED
-    if status is Status.STAGNATED:
-        status = Status.RANK_LIMITED if options.rank is not None and v.rank == rank else status
+    relative = _residual_full(direct, system, load, lift, v)
     u = system.scale * put
     u = u if lift.function is None else _put(lift.function, options) + u
     seconds = time.perf_counter() - began
-    # The direct solution is the best there is on this mesh: above the tolerance only a finer mesh or more rank helps.
-    message = "the mesh is too coarse for the tolerance: refine an axis" if status is Status.STAGNATED else ""
+    status, refine, message = Status.CONVERGED, None, ""
+    if relative > options.goal:
+        # The direct solution is the best there is on this mesh: only a finer mesh helps, or the rank that was cut off.
+        status, message = Status.STAGNATED, "the mesh is too coarse for the tolerance: refine an axis"
+        if cut:
+            status, message = Status.RANK_LIMITED, ""
+        elif isinstance(problem, LeastSquares) and v.rank <= DEFAULT_RANK:
+            refine = best_axis(problem, lift, v.factors, relative)
+            status, message = (Status.MESH_LIMITED, "") if refine else (status, message)
     solution = Solution(
-        u, relative, relative * system.scale, status, data_error=lift.data_error, seconds=seconds, message=message
+        u, relative, relative * system.scale, status, (), lift.data_error, seconds, refine=refine, message=message
     )
     return _with_data(solution, lift, options)
+
+
+def _residual_full(direct: Factorisation, system: System, load: SeparableVector, lift: Lift, v: CP) -> float:
+    """Return the relative residual of v: of the linear system, or for least squares of the functional."""
+    coefficients, b = np.asarray(v.full()), load.dense()
+    if not system.blocks:
+        return direct.residual(coefficients, b)
+    exact = residual_norm(system, lift.function, (system.scale * v).factors)
+    if exact is not None:
+        return exact / system.scale
+    value, noise = direct.functional(coefficients, b)
+    return sqrt(max(1.0 + value, 0.0) + noise)
 
 
 def _unknown_rank(lift: Lift, options: Options) -> int:
@@ -289,13 +300,15 @@ def _report(problem: Problem, lift: Lift, outcome: Outcome, meter: Meter, second
     v = meter.system.scale * CP(lift.space, outcome.factors)
     u = v if lift.function is None else _put(lift.function, options) + v
     residual = meter.final(outcome)
-    if isinstance(problem, LeastSquares) and residual > 1.0:
+    if isinstance(problem, LeastSquares) and residual > 1.0 and outcome.status is not Status.INTERRUPTED:
         # Worse than v = 0: what is left of the data after the lift is round-off in this dtype.
-        message = "nothing was gained over the lifted data: their remainder is round-off in this dtype, use float64"
+        message = "nothing was gained over the lifted data: their remainder is round-off"
+        message += "" if options.dtype == options.xp.float64 else ', use dtype="float64"'
         u = _put(lift.function, options) if lift.function is not None else 0.0 * v
-        return Solution(
+        stuck = Solution(
             u, 1.0, meter.system.scale, Status.STAGNATED, outcome.history, lift.data_error, seconds, None, message
         )
+        return _with_data(stuck, lift, options)
     status, refine = outcome.status, None
     if status is not Status.FAILED and status is not Status.INTERRUPTED:
         status = Status.CONVERGED if residual <= options.goal else status

@@ -21,10 +21,10 @@ from sepnet.solvers.separable import SeparableVector
 from sepnet.spaces import TensorSpace
 from sepnet.terms import Term
 
+__all__ = ["System", "make_system", "residual_norm"]
+
 # Columns of a residual that are worth evaluating, and the accuracy at which its Gram formula serves.
 MOST_COLUMNS, GRAM_ACCURACY = 1000, 1e-5
-
-__all__ = ["System", "make_system", "residual_norm"]
 
 
 @final
