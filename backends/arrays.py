@@ -29,6 +29,7 @@ __all__ = [
     "is_cupy",
     "is_numpy",
     "is_torch",
+    "library_name",
     "namespace",
     "needs_autograd",
     "to_host",
@@ -59,6 +60,11 @@ def as_namespace(xp: Namespace, /) -> Namespace:
         msg = f"`xp` is {xp!r}, expected an array library such as numpy, torch or cupy: pass the module itself"
         raise TypeError(msg)
     return compat.array_namespace(xp.empty(0) if hasattr(xp, "empty") else xp.asarray([]))
+
+
+def library_name(xp: Namespace, /) -> str:
+    """Return the name by which `importlib` finds an array library, e.g. "torch"."""
+    return str(xp.__name__).removeprefix("array_api_compat.")
 
 
 _NAMESPACES: dict[type | None, Namespace] = {}

@@ -21,7 +21,17 @@ from sepnet.backends.arrays import Array, namespace
 
 Names: TypeAlias = tuple[str, ...] | None
 
-__all__ = ["Kernels", "Names", "bad_point", "check_bands", "check_cp", "check_local", "differentiate", "slack"]
+__all__ = [
+    "Kernels",
+    "Names",
+    "bad_point",
+    "check_bands",
+    "check_cp",
+    "check_local",
+    "check_train",
+    "differentiate",
+    "slack",
+]
 
 
 class Kernels(Protocol):
@@ -96,6 +106,48 @@ class Kernels(Protocol):
         self, points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
     ) -> tuple[Array, Array, Array]:
         """Evaluate u, its gradient and its symmetric Hessian, of shapes (n,), (n, d), (n, d, d); see `cp_value`."""
+        ...
+
+    def train_value(
+        self, points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
+    ) -> Array:
+        """Evaluate the tensor train ``u(x) = G_1(x_1) G_2(x_2) ... G_d(x_d)``, a product of matrices.
+
+        Parameters
+        ----------
+        points : array of shape (n, d)
+        breaks : tuple of d arrays of shape (cells_i + 1,)
+        tables : tuple of d arrays of shape (cells_i, p_i + 1, r_{i-1}, r_i)
+            ``tables[i][c, m]`` is the coefficient of ``s**m`` of the matrix ``G_i`` on cell ``c``; r_0 = r_d = 1.
+            Degrees and ranks may differ.
+        names : tuple of d str, optional
+            Names of the axes, for messages.
+
+        Returns
+        -------
+        array of shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If a point is NaN or outside the domain, or the shapes do not fit, the ranks included.
+        """
+        ...
+
+    def train_gradient(
+        self, points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
+    ) -> tuple[Array, Array]:
+        """Evaluate u and its gradient, of shapes (n,) and (n, d); see `train_value`.
+
+        The matrices before an axis make a row vector, those after it a column vector; all of these vectors together
+        cost about two values and a third.
+        """
+        ...
+
+    def train_hessian(
+        self, points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
+    ) -> tuple[Array, Array, Array]:
+        """Evaluate u, its gradient and its symmetric Hessian, of shapes (n,), (n, d), (n, d, d); see `train_value`."""
         ...
 
     def fill_dense(self, matrices: Array, weights: Array, /) -> Array:
@@ -196,21 +248,25 @@ def check_local(points: Array, breaks: Array, table: Array) -> None:
 
 def check_cp(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...]) -> None:
     """Raise ValueError unless the shapes are those of `Kernels.cp_value`."""
-    d = len(tables)
-    if d == 0 or len(breaks) != d:
-        msg = f"`breaks` and `tables` have {len(breaks)} and {d} axes, expected the same number >= 1: pass one per axis"
+    _check_axes(points, breaks, tables, 1)
+    if len({table.shape[2] for table in tables}) > 1:
+        msg = (
+            f"`tables` have ranks {[t.shape[2] for t in tables]}, expected one rank for all axes: "
+            "pass tables of shape (cells, degree + 1, R)"
+        )
         raise ValueError(msg)
-    if points.ndim != 2 or points.shape[1] != d:
-        msg = f"`points` has shape {tuple(points.shape)}, expected (n, {d}): give one column per axis, in order"
+
+
+def check_train(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...]) -> None:
+    """Raise ValueError unless the shapes are those of `Kernels.train_value`."""
+    _check_axes(points, breaks, tables, 2)
+    left, right = [1, *(t.shape[3] for t in tables)], [*(t.shape[2] for t in tables), 1]
+    if left != right:
+        msg = (
+            f"`tables` have ranks {[tuple(t.shape[2:]) for t in tables]}, expected a chain (1, r_1), (r_1, r_2), ..., "
+            "(r, 1): pass tables of shape (cells, degree + 1, left rank, right rank)"
+        )
         raise ValueError(msg)
-    for axis in range(d):
-        _check_axis(axis, breaks[axis], tables[axis])
-        if tables[axis].shape[2] != tables[0].shape[2]:
-            msg = (
-                f"`tables` have ranks {[t.shape[2] for t in tables]}, expected one rank for all axes: "
-                "pass tables of shape (cells, degree + 1, R)"
-            )
-            raise ValueError(msg)
 
 
 def check_bands(bands: Array, weights: Array) -> None:
@@ -229,11 +285,24 @@ def check_bands(bands: Array, weights: Array) -> None:
         raise ValueError(msg)
 
 
-def _check_axis(axis: int, breaks: Array, table: Array) -> None:
-    cells = table.shape[0] if table.ndim == 3 else 0
+def _check_axes(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], ranks: int) -> None:
+    d = len(tables)
+    if d == 0 or len(breaks) != d:
+        msg = f"`breaks` and `tables` have {len(breaks)} and {d} axes, expected the same number >= 1: pass one per axis"
+        raise ValueError(msg)
+    if points.ndim != 2 or points.shape[1] != d:
+        msg = f"`points` has shape {tuple(points.shape)}, expected (n, {d}): give one column per axis, in order"
+        raise ValueError(msg)
+    for axis in range(d):
+        _check_axis(axis, breaks[axis], tables[axis], ranks)
+
+
+def _check_axis(axis: int, breaks: Array, table: Array, ranks: int = 1) -> None:
+    cells = table.shape[0] if table.ndim == 2 + ranks else 0
     if cells < 1 or table.shape[1] < 1 or tuple(breaks.shape) != (cells + 1,):
+        functions = "functions" if ranks == 1 else "left rank, right rank"
         msg = (
             f"`breaks` and `table` of axis {axis} have shapes {tuple(breaks.shape)} and {tuple(table.shape)}, expected "
-            "(cells + 1,) and (cells, degree + 1, functions) with at least one cell: rebuild them from the axis"
+            f"(cells + 1,) and (cells, degree + 1, {functions}) with at least one cell: rebuild them from the axis"
         )
         raise ValueError(msg)

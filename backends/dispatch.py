@@ -25,6 +25,9 @@ __all__ = [
     "fill_dense_from_bands",
     "kernels",
     "local_values",
+    "train_gradient",
+    "train_hessian",
+    "train_value",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -71,6 +74,27 @@ def cp_hessian(
 ) -> tuple[Array, Array, Array]:
     """See `sepnet.backends.contract.Kernels.cp_hessian`; TypeError if namespaces, devices or dtypes differ."""
     return _kernels_of(points=points, breaks=breaks, tables=tables).cp_hessian(points, breaks, tables, names=names)
+
+
+def train_value(
+    points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
+) -> Array:
+    """See `sepnet.backends.contract.Kernels.train_value`; TypeError if namespaces, devices or dtypes differ."""
+    return _kernels_of(points=points, breaks=breaks, tables=tables).train_value(points, breaks, tables, names=names)
+
+
+def train_gradient(
+    points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
+) -> tuple[Array, Array]:
+    """See `sepnet.backends.contract.Kernels.train_gradient`; TypeError if namespaces, devices or dtypes differ."""
+    return _kernels_of(points=points, breaks=breaks, tables=tables).train_gradient(points, breaks, tables, names=names)
+
+
+def train_hessian(
+    points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
+) -> tuple[Array, Array, Array]:
+    """See `sepnet.backends.contract.Kernels.train_hessian`; TypeError if namespaces, devices or dtypes differ."""
+    return _kernels_of(points=points, breaks=breaks, tables=tables).train_hessian(points, breaks, tables, names=names)
 
 
 def fill_dense(matrices: Array, weights: Array, /) -> Array:

@@ -3,11 +3,14 @@
 from sepnet.bases import BSpline, Chebyshev, Fourier, Legendre
 from sepnet.coefficients import apply, product
 from sepnet.forms import inner, load_on
-from sepnet.functions import CP, ErrorEstimate, Projection, interpolate, load, project
+from sepnet.functions import CP, ErrorEstimate, Projection, TensorTrain, Tucker, interpolate, load, project
 from sepnet.problems import Galerkin, LeastSquares
 from sepnet.solvers.assembly import assemble
-from sepnet.solvers.result import Record, Solution, Status
-from sepnet.solvers.solve import solve, solve_many
+from sepnet.solvers.certificates import ErrorBound
+from sepnet.solvers.goal import Goal
+from sepnet.solvers.record import Record, Status
+from sepnet.solvers.result import Solution
+from sepnet.solvers.solve import resume, solve, solve_many
 from sepnet.spaces import TensorSpace
 from sepnet.version import __version__
 
@@ -15,9 +18,11 @@ __all__ = [
     "CP",
     "BSpline",
     "Chebyshev",
+    "ErrorBound",
     "ErrorEstimate",
     "Fourier",
     "Galerkin",
+    "Goal",
     "LeastSquares",
     "Legendre",
     "Projection",
@@ -25,6 +30,8 @@ __all__ = [
     "Solution",
     "Status",
     "TensorSpace",
+    "TensorTrain",
+    "Tucker",
     "__version__",
     "apply",
     "assemble",
@@ -34,6 +41,7 @@ __all__ = [
     "load_on",
     "product",
     "project",
+    "resume",
     "solve",
     "solve_many",
 ]

@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from sepnet.functions import CP, ErrorEstimate, load
+from sepnet.functions import CP, ErrorEstimate, TensorTrain, Tucker, load
 from sepnet.functions.storage import read
 from sepnet.models import vsna
 from sepnet.models.gallery_problem import GalleryProblem
-from sepnet.solvers.options import DEFAULT_TOL, METHODS
-from sepnet.solvers.result import Solution, Status
+from sepnet.solvers.options import DEFAULT_TOL, FORMATS, METHODS, PRODUCT_METHODS
+from sepnet.solvers.record import Status
+from sepnet.solvers.result import Solution
 from sepnet.solvers.solve import solve
 from sepnet.version import __version__
 
@@ -119,8 +120,11 @@ def _add_solve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        default="als",
-        help="how to solve (als); full solves without a rank, small problems only",
+        default="auto",
+        help="how to solve (auto); full solves without a rank, small problems only",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, default="cp", help="sum of products or tensor train, or what suits better (cp)"
     )
     parser.add_argument(
         "--set",
@@ -154,12 +158,16 @@ def _info(options: argparse.Namespace) -> int:
         msg = f"{options.file!r} is a folder, expected a file with a solution, e.g. heat.h5"
         raise IsADirectoryError(msg)
     u = load(options.file)
-    rows = [("format", "CP"), ("rank", str(u.rank)), ("parameters", f"{u.size:,}"), ("dtype", str(u.dtype))]
+    rows = [("format", type(u).__name__), ("rank", _rank(u)), ("parameters", f"{u.size:,}"), ("dtype", str(u.dtype))]
     rows.append(("L2 norm", f"{u.norm():.6g}"))
     rows += [(f"axis {name}", f"{basis!r}, {basis.size} functions") for name, basis in u.space.axes.items()]
     rows += sorted(read(options.file).notes.items())
     _table(rows)
     return 0
+
+
+def _rank(u: CP | TensorTrain | Tucker) -> str:
+    return str(u.rank) if isinstance(u, CP) else "-".join(map(str, u.ranks)) or "1"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> None:
@@ -176,7 +184,14 @@ def _solve(options: argparse.Namespace) -> int:
         compiled = _compile(options.name, case.constants["degree"])
         print(f"compiling ... {compiled:.1f} s (not part of the times below)", flush=True)
     began = time.perf_counter()
-    solution = solve(case.problem, seed=options.seed, method=options.method, progress=not options.quiet, **settings)
+    solution = solve(
+        case.problem,
+        seed=options.seed,
+        method=options.method,
+        format=options.format,
+        progress=not options.quiet,
+        **settings,
+    )
     seconds = time.perf_counter() - began
     status = _status(case, solution, options)
     if solution.status is Status.FAILED:
@@ -205,6 +220,8 @@ def _case(options: argparse.Namespace) -> tuple[GalleryProblem, dict[str, Any]]:
             msg = f"--seed is {options.seed}, expected an integer >= 0"
         elif "rank" in values and options.method == "full":
             msg = f"--rank is {values['rank']}, but --method full solves without a rank: leave one of the two out"
+        elif options.format == "tt" and options.method in PRODUCT_METHODS:
+            msg = f"--method {options.method} works on sums of products: leave --format tt out, or take --method als"
         if msg:
             raise _BadArgumentError(msg)
         case = vsna.make(options.name, **values)
@@ -314,17 +331,17 @@ def _compile(name: str, degree: int) -> float:
     return time.perf_counter() - began
 
 
-def _field(u: CP) -> tuple[CP, dict[str, int]]:
+def _field(u: CP | TensorTrain) -> tuple[CP | TensorTrain, dict[str, int]]:
     """Return the function of the first three axes, the others in the middle, and the grid of the timed field."""
     names = u.space.names[:3]
     middle = {name: sum(basis.domain) / 2 for name, basis in u.space.axes.items() if name not in names}
-    part: CP = u.restrict(**middle)
+    part: CP | TensorTrain = u.restrict(**middle)
     counts = dict.fromkeys(names, _FIELD)
     part.on_grid(**dict.fromkeys(names, 2))
     return part, counts
 
 
-def _evaluation(u: CP) -> tuple[str, float]:
+def _evaluation(u: CP | TensorTrain) -> tuple[str, float]:
     """Return what was evaluated and the median of the seconds it took."""
     times = []
     part, counts = _field(u)
@@ -362,7 +379,7 @@ def _report(
     kind = "relative, of the differential equation" if type(case.problem).__name__ == "LeastSquares" else "relative"
     return [
         ("cells", f"{axes}; degree {case.constants['degree']}"),
-        ("rank", str(solution.u.rank)),
+        ("rank", _rank(solution.u)),
         ("parameters", f"{solution.u.size:,}"),
         ("residual", f"{solution.residual:.2e} ({kind})"),
         ("status", status),

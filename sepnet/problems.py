@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
+from numbers import Real
 from typing import TypeAlias, final
 
 from sepnet.coefficients import Coefficient, Source, as_coefficient
@@ -35,13 +37,22 @@ class LeastSquares:
     conditions : sequence of (Operator, data), optional
         Further residuals, each added to the functional as ``|| B u - g ||**2``: on a face where `B` is evaluated with
         ``.at(x=1)``, e.g. Robin conditions; scale both sides to weight them.
+    stability : float or (float, float), optional
+        What is known of the equation, for error bounds: constants C and C_0 (0 if one number is given) with ::
+
+            || e ||  <=  C ( || L e ||**2 + sum || B e ||**2 )**(1/2)  +  C_0 || e on the initial faces ||
+
+        in L2 of the box, for all e that vanish where `boundary` gives data and the basis has ``zero=`` ends. For
+        ``u_t + b . grad u - div(k grad u)`` with a divergence-free wind b and zero walls over a time T they are
+        ``(2 * T / pi, sqrt(T))``, for ``-Laplace u`` with zero walls the reciprocal of the smallest eigenvalue.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If an axis is unknown, a datum depends on the axis it is given on, or an axis lacks the derivatives.
+        If an axis is unknown, a datum depends on the axis it is given on, an axis lacks the derivatives, or a constant
+        of `stability` is out of its range.
 
     Examples
     --------
@@ -49,7 +60,8 @@ class LeastSquares:
     >>> import sepnet as sn
     >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=16, zero="both"), t=sn.BSpline((0, 1), cells=8))
     >>> x, t = V.coordinates
-    >>> problem = sn.LeastSquares(V.d.t - 0.1 * V.d.x**2, initial={"t": sn.apply(np.sin, np.pi * x)})
+    >>> start = sn.apply(np.sin, np.pi * x)
+    >>> problem = sn.LeastSquares(V.d.t - 0.1 * V.d.x**2, initial={"t": start}, stability=(2 / np.pi, 1))
     >>> sn.solve(problem, tol=1e-3).converged
     True
     """
@@ -59,6 +71,7 @@ class LeastSquares:
     initial: Mapping[str, Source] = field(default_factory=dict)
     boundary: Faces = field(default_factory=dict)
     conditions: Sequence[tuple[Operator, Source]] = ()
+    stability: float | tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.operator, Operator):
@@ -73,11 +86,28 @@ class LeastSquares:
         self.space.check_axes(as_coefficient(self.source, "source").axes, "`source`")
         _check_faces(self.space, self.initial, self.boundary)
         _check_conditions(self.space, self.conditions)
+        _ = self.constants
 
     @property
     def space(self) -> TensorSpace:
         """The space of the unknown."""
         return self.operator.space
+
+    @property
+    def constants(self) -> tuple[float, float] | None:
+        """The constants C and C_0 of `stability`, or None."""
+        given = self.stability
+        if given is None:
+            return None
+        pair = tuple(given) if isinstance(given, tuple | list) else (given, 0.0)
+        if len(pair) != 2 or any(isinstance(c, bool) or not isinstance(c, Real) for c in pair):
+            msg = f"`stability` is {given!r}, expected a number C or a pair (C, C_0)"
+            raise TypeError(msg)
+        constant, initial = float(pair[0]), float(pair[1])
+        if not (0.0 < constant < inf and 0.0 <= initial < inf):
+            msg = f"`stability` is {given!r}, expected finite constants C > 0 and C_0 >= 0"
+            raise ValueError(msg)
+        return constant, initial
 
 
 @final

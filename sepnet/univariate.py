@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, final
+from functools import cached_property
+from types import CodeType
+from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
 from numpy.polynomial import polynomial
@@ -36,6 +38,10 @@ def describe_callable(function: object) -> str:
 class UnivariateFactor(Protocol):
     """A factor that is no polynomial: immutable, hashable, evaluated on host arrays, maybe differentiable."""
 
+    @property
+    def key(self) -> str:
+        """What factors are ordered by: the same in every process, which hashes are not."""
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Evaluate at the float64 array `x` of one dimension."""
 
@@ -44,6 +50,16 @@ class UnivariateFactor(Protocol):
 
     def derivative(self) -> tuple[Univariate, ...]:
         """Return the derivative as a sum; raise ValueError, with the next step, where it is not known."""
+
+
+def _contents(cells: Iterable[Any]) -> list[object]:
+    contents: list[object] = []
+    for cell in cells:
+        try:
+            contents.append(cell.cell_contents)
+        except ValueError:  # a cell that is not filled yet
+            contents.append(None)
+    return contents
 
 
 @final
@@ -104,6 +120,17 @@ class Applied:
     def label(self) -> str:
         """Name of the callable, for messages."""
         return describe_callable(self.function)
+
+    @cached_property
+    def key(self) -> str:
+        """What factors are ordered by: the name, and of Python functions also the code and what it closes over."""
+        code = getattr(self.function, "__code__", None)
+        parts: list[object] = [self.label, [(u.powers, u.frame, [f.key for f in u.callables]) for u in self.argument]]
+        if code is not None:
+            cells = getattr(self.function, "__closure__", None) or ()
+            constants = [c for c in code.co_consts if not isinstance(c, CodeType)]
+            parts += [code.co_code, code.co_names, constants, _contents(cells)]
+        return repr(parts)
 
     def magnitude(self, x: np.ndarray) -> np.ndarray:
         """Return the absolute value: nothing is known of what the callable adds up."""
@@ -187,7 +214,7 @@ class Univariate:
         frame = self.frame if len(self.powers) > 1 else other.frame
         powers = polynomial.polymul(self.powers_in(frame), other.powers_in(frame))
         # Equal factors in one order, whatever the order they came in, so that like terms are seen to be like.
-        ordered = sorted((*self.callables, *other.callables), key=hash)
+        ordered = sorted((*self.callables, *other.callables), key=lambda factor: factor.key)
         return make_univariate(powers, tuple(ordered), frame)
 
     def scaled(self, weight: float) -> Univariate:

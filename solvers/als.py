@@ -16,8 +16,9 @@ from typing import final
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, Namespace, device_of, from_host, namespace
+from sepnet.backends.arrays import Array, Namespace, device_of, from_host, namespace, to_host
 from sepnet.solvers.axis_systems import solve_axis
+from sepnet.solvers.record import State
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 
 __all__ = ["AlternatingLeastSquares"]
@@ -55,7 +56,12 @@ class AlternatingLeastSquares:
     def start(self, factors: Sequence[Array]) -> None:
         """Begin from given factors."""
         self.factors = list(factors)
+        xp = namespace(*factors)
+        scale = xp.linalg.vector_norm(factors[0], axis=0)
+        for factor in factors[1:]:
+            scale = scale * xp.linalg.vector_norm(factor, axis=0)
         self._settle()
+        self._scale = scale
 
     def grow(self, columns: int) -> None:
         """Append random columns to every factor."""
@@ -67,15 +73,20 @@ class AlternatingLeastSquares:
                 self._rng.standard_normal((axis.size, columns)), xp, device=device_of(like), dtype=like.dtype
             )
             grown.append(xp.concat([self.factors[i], new], axis=1) if self.factors else new)
-        self.start(grown)
+        self.factors, self._scale = grown, None
+        self._settle()
 
     def _settle(self) -> None:
         """Bring all columns to norm one and measure all factors."""
         xp = namespace(self.factors[0])
-        self._scale = None
         for i, factor in enumerate(self.factors):
             self.factors[i] = factor / _safe(xp, xp.linalg.vector_norm(factor, axis=0))
             self._measure(i)
+
+    def present(self) -> tuple[float, float]:
+        """Return ``a(u, u)`` and ``f(u)`` of the present iterate."""
+        factors = self.balanced()
+        return self.matrix.energy(factors), self.load.inner(factors)
 
     def step(self, axis: int) -> tuple[float, float]:
         """Solve for one factor only; returns ``a(u, u)`` and ``f(u)``."""
@@ -140,6 +151,24 @@ class AlternatingLeastSquares:
             right.append(self.matrix.automaton.steps[i].right(right[-1], self._grams[i]))
             load_right.append(self.load.automaton.steps[i].right(load_right[-1], self._values[i]))
         return right[::-1], load_right[::-1]
+
+    def state(self) -> State:
+        """Return all that the next sweep depends on."""
+        arrays = {"factors": [to_host(f) for f in self.factors]}
+        if self._scale is not None:
+            arrays["scale"] = [to_host(self._scale)]
+        return State(arrays, {"random": self._rng.bit_generator.state})
+
+    def restore(self, state: State) -> None:
+        """Go back to a state; what follows is the same to the last bit."""
+        like = self.matrix.axes[0].values
+        xp, home = namespace(like), {"device": device_of(like), "dtype": like.dtype}
+        self.factors = [from_host(f, xp, **home) for f in state.arrays["factors"]]
+        scale = state.arrays.get("scale")
+        self._scale = None if scale is None else from_host(scale[0], xp, **home)
+        for i in range(len(self.factors)):
+            self._measure(i)
+        self._rng.bit_generator.state = state.numbers["random"]
 
     def balanced(self) -> list[Array]:
         """Return the factors with the norm of each term spread evenly over the axes."""

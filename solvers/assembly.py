@@ -152,7 +152,7 @@ def _rule_for(name: str, basis: Basis, functions: set[Univariate]) -> Quadrature
     breaks = [basis.breaks]
     degree = 0
     callables: list[Univariate] = []
-    for function in sorted(functions, key=hash):
+    for function in sorted(functions, key=lambda f: (f.powers, [c.key for c in f.callables])):
         spline = 0
         for factor in function.callables:
             if isinstance(factor, Column):

@@ -45,6 +45,15 @@ class Transitions:
         xp = namespace(env)
         return _sum(self.to_source, xp.take(env, self.target, axis=0) * xp.take(values, self.letter, axis=0))
 
+    @property
+    def states(self) -> tuple[int, int]:
+        """Number of states before and after the axis."""
+        return int(self.to_source.shape[0]), int(self.to_target.shape[0])
+
+    def reversed(self) -> Transitions:
+        """Return the moves of the automaton that reads the axes from the last to the first."""
+        return Transitions(self.target, self.letter, self.source, self.to_target, self.to_letter, self.to_source)
+
     def around(self, left: Array, right: Array) -> Array:
         """Return for every letter the sum over all other axes, shape (J, ...)."""
         xp = namespace(left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -15,6 +15,9 @@ from sepnet.bases.basis import Basis
 __all__ = ["AxisMatrices", "stack_matrices"]
 
 Kind = Literal["banded", "cyclic", "dense"]
+
+# Up to this size dense products are faster than banded ones: BLAS against gathered rows.
+SMALL = 256
 
 
 @final
@@ -61,6 +64,23 @@ class AxisMatrices:
             return xp.matmul(self.values, gather(factor, self.columns))
         n, j = self.size, self.count
         return xp.reshape(xp.reshape(self.values, (n * j, n)) @ factor, (n, j, int(factor.shape[1])))
+
+    def chosen(self, letters: Array) -> Callable[[Array], Array]:
+        """Return the map from X of shape (M, N, K) to the products ``A_j X_m`` with ``j = letters[m]``."""
+        xp = namespace(self.values)
+        if self.size <= SMALL or self.columns is None:
+            stack = xp.take(self.dense(), letters, axis=0)
+            return lambda x: xp.matmul(stack, x)
+        values, columns = xp.take(self.values, letters, axis=1), self.columns
+
+        def banded(x: Array) -> Array:
+            # One product at a time: gathered rows of all of them would take 2 width + 1 times the memory.
+            parts = [
+                xp.matmul(values[:, m, None, :], gather(x[m, :, :], columns))[:, 0, :] for m in range(int(x.shape[0]))
+            ]
+            return xp.stack(parts, axis=0)
+
+        return banded
 
     def gram(self, test: Array, applied: Array) -> Array:
         """Return ``T' A_j C`` for all j, shape (J, R_T, R_C), from ``applied = apply(C)``."""

@@ -6,23 +6,14 @@ sweeps). What stops the iteration is the residual, never the change of the energ
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
-import numpy as np
-
-from sepnet.backends.arrays import Array
-from sepnet.solvers.als import AlternatingLeastSquares
-from sepnet.solvers.axis_systems import NotPositiveDefiniteError
 from sepnet.solvers.progress import Progress
-from sepnet.solvers.result import Record, Status
+from sepnet.solvers.record import Record, Status
+from sepnet.solvers.run import Iteration, Outcome, Run, Stop
 
-__all__ = ["Outcome", "continue_rank"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Growing", "RankContinuation", "continue_rank", "sweep_on"]
 
 # Columns added at a time; fewer waste sweeps, more start to stall (4 is what the 6-D problem likes best).
 COLUMNS = 4
@@ -34,29 +25,8 @@ FINAL_SWEEPS, FINAL_WINDOW, FINAL_WORTH = 60, 5, 0.01
 RANK_HELPS = 0.02
 
 
-@final
-@dataclass(frozen=True)
-class Outcome:
-    """How the iteration ended: factors of the best sweep, its residual, status, history, message."""
-
-    factors: list[Array]
-    residual: float
-    status: Status
-    history: tuple[Record, ...]
-    message: str = ""
-
-
-@final
-class _Stop(Exception):  # noqa: N818 - it is no error
-    """Raised inside the loop to end it with a status."""
-
-    def __init__(self, status: Status, message: str = "") -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
 def continue_rank(
-    iteration: AlternatingLeastSquares,
+    iteration: Growing,
     measure: Callable[[float, float], float],
     *,
     rank: int,
@@ -80,12 +50,8 @@ def continue_rank(
         Relative residual at which the solve counts as converged.
     to_stagnation : bool
         Go on below `tol` until the residual stagnates.
-    lifted : int
-        Rank of the lifted data, which the records count in.
-    progress : Progress
-        Told about every sweep.
-    callback : callable, optional
-        Called with every record; returning True interrupts the solve.
+    lifted, progress, callback
+        As in `Run`.
 
     Returns
     -------
@@ -98,105 +64,106 @@ def continue_rank(
     FloatingPointError
         If its residual is not finite.
     """
-    run = _Run(iteration, measure, lifted, progress, callback)
-    try:
-        run.climb(rank, tol, to_stagnation)
-        status, message = Status.CONVERGED, ""
-    except _Stop as stop:
-        status, message = stop.status, stop.message
-    except KeyboardInterrupt:
-        status, message = Status.INTERRUPTED, "interrupted from the keyboard"
-    except NotPositiveDefiniteError as error:
-        if not run.history:
-            raise
-        status, message = Status.FAILED, str(error)
-    finally:
-        progress.close()
-    if run.best is None:
-        if status is Status.FAILED:
-            msg = f"{message} after the first sweep: scale the data towards one, or use dtype='float64'"
-            raise FloatingPointError(msg)
-        raise KeyboardInterrupt
-    residual, factors = run.best
-    if residual <= tol and status in (Status.RANK_LIMITED, Status.STAGNATED):
-        status = Status.CONVERGED
-    return Outcome(factors, residual, status, tuple(run.history), message)
+    run = Run(measure, lifted=lifted, progress=progress, callback=callback)
+    return run.outcome(RankContinuation(run, iteration, rank=rank, goal=0.0 if to_stagnation else tol), tol)
+
+
+def sweep_on(run: Run, iteration: Iteration, goal: float, stalled: Callable[[], bool] = lambda: False) -> float:
+    """Sweep until the residual meets the goal or stagnates, or the iteration says that it stalled, and return it."""
+    recent = [run.residual]
+    for _ in range(FINAL_SWEEPS):
+        if recent[-1] <= goal or stalled():
+            break
+        recent.append(run.sweep(iteration))
+        if len(recent) > FINAL_WINDOW and recent[-1] > (1 - FINAL_WORTH) * recent[-1 - FINAL_WINDOW]:
+            break
+    return recent[-1]
+
+
+class Growing(Iteration, Protocol):
+    """An iteration that takes more columns."""
+
+    def grow(self, columns: int) -> None:
+        """Append columns to every factor."""
+        ...
 
 
 @final
-class _Run:
-    """The loop, with its history and the best iterate."""
+class RankContinuation:
+    """The strategy.
+
+    Parameters
+    ----------
+    run : Run
+        Carries out the sweeps.
+    iteration : Growing
+        Fresh, or started from a function of some rank.
+    rank : int
+        Largest number of columns.
+    goal : float
+        Relative residual at which to stop; zero to go on until it stagnates.
+    columns : int, optional
+        Columns added at a time.
+    most : int, optional
+        Sweeps between two additions, at most.
+    polish : callable, optional
+        Improves the iterate at a given rank and returns its residual; by default more sweeps, until they stagnate.
+    """
 
     def __init__(
         self,
-        iteration: AlternatingLeastSquares,
-        measure: Callable[[float, float], float],
-        lifted: int,
-        progress: Progress,
-        callback: Callable[[Record], object] | None,
+        run: Run,
+        iteration: Growing,
+        *,
+        rank: int,
+        goal: float,
+        columns: int = COLUMNS,
+        most: int = MOST_SWEEPS,
+        polish: Callable[[float], float] | None = None,
     ) -> None:
-        self.iteration, self.measure, self.lifted = iteration, measure, lifted
-        self.progress, self.callback = progress, callback
-        self.history: list[Record] = []
-        self.best: tuple[float, list[Array]] | None = None
-        self.began = time.perf_counter()
+        self.run, self.iteration, self.rank, self.goal = run, iteration, rank, goal
+        self.columns, self.most, self.polish = columns, most, polish or self._sweep_on
 
-    def climb(self, rank: int, tol: float, to_stagnation: bool) -> None:
-        """Add columns until the rank is reached, then sweep until the residual stagnates."""
-        goal = 0.0 if to_stagnation else tol
+    def __call__(self) -> None:
+        """Add columns until the rank is reached, then sweep until the residual stagnates.
+
+        Raises
+        ------
+        Stop
+            With the status, unless the goal is reached.
+        """
         useless, before = 0, float("inf")
-        while self.iteration.rank < rank:
-            before = self.history[-1].residual if self.history else float("inf")
-            self.iteration.grow(min(COLUMNS, rank - self.iteration.rank))
-            after = self._sweeps(LEAST_SWEEPS, MOST_SWEEPS, goal)
-            if after <= goal:
+        helps = RANK_HELPS * self.columns / COLUMNS
+        if self.iteration.rank > 0 and (self.run.look(self.iteration) <= self.goal or self._sweeps() <= self.goal):
+            return
+        while self.iteration.rank < self.rank:
+            before = self.run.residual
+            self.iteration.grow(min(self.columns, self.rank - self.iteration.rank))
+            after = self._sweeps()
+            if after <= self.goal:
                 return
-            useless = useless + 1 if after > (1 - RANK_HELPS) * before else 0
+            useless = useless + 1 if after > (1 - helps) * before else 0
             if useless >= 2:
                 # Sweep on before giving up: a swamp looks the same.
-                polished = self._final(goal)
-                if polished <= goal:
+                polished = self.polish(self.goal)
+                if polished <= self.goal:
                     return
-                if polished > (1 - RANK_HELPS) * before:
-                    raise _Stop(Status.STAGNATED)
+                if polished > (1 - helps) * before:
+                    raise Stop(Status.STAGNATED)
                 useless = 0
-        final = self._final(goal)
-        if final > goal:
-            raise _Stop(Status.STAGNATED if final > (1 - RANK_HELPS) * before else Status.RANK_LIMITED)
+        final = self.polish(self.goal)
+        if final > self.goal:
+            raise Stop(Status.STAGNATED if final > (1 - helps) * before else Status.RANK_LIMITED)
 
-    def _sweeps(self, least: int, most: int, goal: float) -> float:
-        residual = self._sweep()
-        for k in range(1, most):
-            if residual <= goal:
+    def _sweeps(self) -> float:
+        residual = self.run.sweep(self.iteration)
+        for k in range(1, self.most):
+            if residual <= self.goal:
                 break
-            previous, residual = residual, self._sweep()
-            if k + 1 >= least and residual > (1 - WORTH) * previous:
+            previous, residual = residual, self.run.sweep(self.iteration)
+            if k + 1 >= LEAST_SWEEPS and residual > (1 - WORTH) * previous:
                 break
         return residual
 
-    def _final(self, goal: float) -> float:
-        recent = [self.history[-1].residual]
-        for _ in range(FINAL_SWEEPS):
-            if recent[-1] <= goal:
-                break
-            recent.append(self._sweep())
-            if len(recent) > FINAL_WINDOW and recent[-1] > (1 - FINAL_WORTH) * recent[-1 - FINAL_WINDOW]:
-                break
-        return recent[-1]
-
-    def _sweep(self) -> float:
-        energy, work = self.iteration.sweep()
-        residual = self.measure(energy, work)
-        if not residual == residual or residual == float("inf"):
-            raise _Stop(Status.FAILED, "the residual is not finite")
-        rank = self.iteration.rank + self.lifted
-        record = Record(len(self.history) + 1, rank, residual, time.perf_counter() - self.began)
-        self.history.append(record)
-        if self.best is None or residual <= self.best[0]:
-            self.best = (residual, self.iteration.balanced())
-        self.progress.step(record)
-        logger.debug("sweep %d: rank %d, residual %.3e, %.3f s", *record)
-        answer = None if self.callback is None else self.callback(record)
-        if isinstance(answer, bool | np.bool_) and answer:
-            raise _Stop(Status.INTERRUPTED, "stopped by the callback")
-        return residual
+    def _sweep_on(self, goal: float) -> float:
+        return sweep_on(self.run, self.iteration, goal)

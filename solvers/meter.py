@@ -2,76 +2,184 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from math import sqrt
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 
-from sepnet.backends.arrays import eps, to_host
-from sepnet.problems import Galerkin, Problem
+from sepnet.backends.arrays import Array, as_namespace, eps, to_host
 from sepnet.separable_norm import MANY_COLUMNS
-from sepnet.solvers.als import AlternatingLeastSquares
-from sepnet.solvers.continuation import Outcome
 from sepnet.solvers.dual_norm import DualNorm
-from sepnet.solvers.lifting import Lift
-from sepnet.solvers.options import Options
-from sepnet.solvers.separable import SeparableMatrix, SeparableVector
-from sepnet.solvers.system import System, residual_norm
+from sepnet.solvers.prepare import Prepared
+from sepnet.solvers.run import Iteration, Outcome
+from sepnet.solvers.separable import SeparableMatrix
+from sepnet.solvers.system import MOST_COLUMNS, residual_norm
+from sepnet.solvers.train_norms import TrainDualNorm, train_residual
 
-__all__ = ["Meter"]
+__all__ = ["DualMeter", "FunctionalMeter", "Meter", "cp_meter", "train_meter"]
+
+# Host float64 parts of an iterate (factors or cores) and the columns that may be spent, to the relative residual
+# without cancellation, or None where that would cost too much.
+_Exact: TypeAlias = Callable[[list[np.ndarray], int], float | None]
+
+
+class Meter(ABC):
+    """Relative residuals after a sweep, never below what round-off lets one see.
+
+    Attributes
+    ----------
+    unit : float
+        The energy norm of the error is about this multiple of the relative residual, in the units of the iteration.
+    """
+
+    unit: float = 1.0
+
+    @abstractmethod
+    def watch(self, iteration: Iteration) -> None:
+        """Measure the iterates of another iteration from now on."""
+
+    @abstractmethod
+    def __call__(self, energy: float, work: float) -> float:
+        """Return the relative residual after a sweep, from ``a(u, u)`` and ``f(u)``."""
+
+    @abstractmethod
+    def final(self, outcome: Outcome) -> float:
+        """Return the residual of the best sweep as exactly as it can be had."""
 
 
 @final
-class Meter:
-    """Relative residuals after a sweep, never below what round-off lets one see."""
+class FunctionalMeter(Meter):
+    """What is minimised is the squared residual less a constant, which is one.
+
+    Parameters
+    ----------
+    iteration : Iteration
+        Whose iterates are measured.
+    exact : callable
+        Measures without cancellation.
+    matrix : SeparableMatrix or None
+        That of the iteration, for the round-off of the functional where `exact` costs too much; on the host.
+    unit_of_round_off : float
+        Of the iteration's dtype.
+    """
 
     def __init__(
-        self,
-        problem: Problem,
-        system: System,
-        matrix: SeparableMatrix,
-        load: SeparableVector,
-        lift: Lift,
-        iteration: AlternatingLeastSquares,
-        options: Options,
+        self, iteration: Iteration, exact: _Exact, matrix: SeparableMatrix | None, unit_of_round_off: float
     ) -> None:
-        self.system, self.matrix, self.lift, self.iteration = system, matrix, lift, iteration
-        self.eps = eps(options.dtype, options.xp)
-        self.dual: DualNorm | None = None
-        # The unknown of the iteration is v / system.scale; Galerkin residuals have the dual norm of the load beside it.
-        self.unit = 1.0
-        if isinstance(problem, Galerkin):
-            form = problem.form.on(system.space)
-            self.dual = DualNorm(form, matrix, load, options.xp, options.device, options.dtype)
-            self.unit = self.dual.reference
+        self._iteration, self._exact, self._matrix, self._eps = iteration, exact, matrix, unit_of_round_off
+
+    def watch(self, iteration: Iteration) -> None:
+        """Measure the iterates of another iteration from now on."""
+        self._iteration = iteration
 
     def __call__(self, energy: float, work: float) -> float:
         """Return the relative residual after a sweep, from ``a(u, u)`` and ``f(u)``."""
-        if self.dual is not None:
-            value, floor = self.dual.measure(self.iteration.balanced())
-            return max(value, floor) / self.unit
         square = energy - 2 * work + 1.0
-        floor = 16 * self.eps * (abs(energy) + 2 * abs(work) + 1.0)
+        floor = 16 * self._eps * (abs(energy) + 2 * abs(work) + 1.0)
         if square < 100 * floor:
-            factors = [to_host(f).astype(np.float64) for f in self.iteration.balanced()]
-            factors[0] *= self.system.scale
-            exact = residual_norm(self.system, self.lift.function, factors, most=MANY_COLUMNS)
+            exact = self._exact(_hosts(self._iteration.balanced()), MANY_COLUMNS)
             if exact is not None:
-                return exact / self.system.scale
+                return exact
         return sqrt(max(square, floor))
 
     def final(self, outcome: Outcome) -> float:
-        """Return the residual of the best sweep as exactly as it can be had.
+        """Return the residual of the best sweep.
 
-        Least squares: by orthogonalised columns where they are few; else with the round-off of the functional, which
-        is that of ``|C|' |A| |C|`` and can be large where the operator is ill-conditioned.
+        By orthogonalised columns where they are few; else with the round-off of the functional, which is that of
+        ``|C|' |A| |C|`` and can be large where the operator is ill-conditioned.
         """
-        if self.dual is not None:
-            return outcome.residual
-        factors = [to_host(f).astype(np.float64) for f in outcome.factors]
-        scaled = [factors[0] * self.system.scale, *factors[1:]]
-        exact = residual_norm(self.system, self.lift.function, scaled)
-        if exact is not None:
-            return exact / self.system.scale
-        noise = 4 * self.eps * self.matrix.magnitude(factors, factors)
+        parts = _hosts(outcome.factors)
+        exact = self._exact(parts, MOST_COLUMNS)
+        if exact is not None or self._matrix is None:
+            return outcome.residual if exact is None else exact
+        noise = 4 * self._eps * self._matrix.magnitude(parts, parts)
         return sqrt(outcome.residual**2 + noise) if noise > 1e-3 * outcome.residual**2 else outcome.residual
+
+
+@final
+class DualMeter(Meter):
+    """What is minimised is an energy: the residual is measured in the dual norm after every sweep.
+
+    Parameters
+    ----------
+    iteration : Iteration
+        Whose iterates are measured.
+    measure : callable
+        Parts to the relative residual.
+    unit : float
+        Dual norm of the load.
+    """
+
+    def __init__(self, iteration: Iteration, measure: Callable[[list[Array]], float], unit: float) -> None:
+        self._iteration, self._measure, self.unit = iteration, measure, unit
+
+    def watch(self, iteration: Iteration) -> None:
+        """Measure the iterates of another iteration from now on."""
+        self._iteration = iteration
+
+    def __call__(self, energy: float, work: float) -> float:
+        """Return the relative residual after a sweep."""
+        return self._measure(self._iteration.balanced())
+
+    def final(self, outcome: Outcome) -> float:
+        """Return the residual of the best sweep."""
+        return outcome.residual
+
+
+def cp_meter(prepared: Prepared, iteration: Iteration) -> Meter:
+    """Return the meter of an iteration on CP factors."""
+    options, system = prepared.options, prepared.system
+    round_off = eps(options.dtype, options.xp)
+    if prepared.riesz is None:
+
+        def exact(factors: list[np.ndarray], most: int) -> float | None:
+            scaled = [factors[0] * system.scale, *factors[1:]]
+            norm = residual_norm(system, prepared.lift.function, scaled, most=most)
+            return None if norm is None else norm / system.scale
+
+        return FunctionalMeter(iteration, exact, prepared.matrix, round_off)
+    if prepared.normal is None:
+        dual = DualNorm(prepared.riesz, prepared.matrix, prepared.load, options.xp, options.device, options.dtype)
+        return DualMeter(iteration, lambda factors: max(dual.measure(factors)) / dual.reference, dual.reference)
+    return FunctionalMeter(iteration, _dual_of_normal(prepared), prepared.normal.matrix, round_off)
+
+
+def _dual_of_normal(prepared: Prepared) -> _Exact:
+    assert prepared.riesz is not None
+    assert prepared.normal is not None
+    reference = prepared.normal.reference
+    dual = DualNorm(prepared.riesz, prepared.matrix, prepared.load, as_namespace(None), None, np.float64)
+
+    def exact(factors: list[np.ndarray], most: int) -> float | None:
+        return max(dual.measure([factors[0] * reference, *factors[1:]])) / dual.reference
+
+    return exact
+
+
+def train_meter(prepared: Prepared, iteration: Iteration, order: Sequence[int]) -> Meter:
+    """Return the meter of an iteration on the cores of a train."""
+    options, system = prepared.options, prepared.system
+    round_off = eps(options.dtype, options.xp)
+    if prepared.riesz is None:
+
+        def exact(cores: list[np.ndarray], most: int) -> float | None:
+            scaled = [cores[0] * system.scale, *cores[1:]]
+            return train_residual(system, prepared.lift.function, scaled, order) / system.scale
+
+        return FunctionalMeter(iteration, exact, None, round_off)
+    dual = TrainDualNorm(prepared.riesz, prepared.matrix, prepared.load, order)
+    normal = prepared.normal
+    if normal is None:
+        return DualMeter(iteration, lambda cores: max(dual.measure(cores), 4 * round_off), dual.reference)
+    return FunctionalMeter(
+        iteration,
+        lambda cores, most: max(dual.measure([cores[0] * normal.reference, *cores[1:]]), 4 * round_off),
+        None,
+        round_off,
+    )
+
+
+def _hosts(parts: Sequence[Array]) -> list[np.ndarray]:
+    return [to_host(p).astype(np.float64) for p in parts]

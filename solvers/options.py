@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
@@ -10,15 +11,22 @@ from typing import Any, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Namespace, as_device, as_dtype, as_namespace
+from sepnet.backends.arrays import Namespace, as_device, as_dtype, as_namespace, float_name, library_name
+from sepnet.functions import CP, TensorTrain
+from sepnet.functions.base import SeparableFunction
+from sepnet.functions.storage import checked_path
 from sepnet.problems import Galerkin, LeastSquares, Problem
-from sepnet.solvers.result import Record
+from sepnet.solvers.record import Record
+from sepnet.solvers.result import Solution
+from sepnet.spaces import TensorSpace
 
-__all__ = ["DEFAULT_RANK", "DEFAULT_TOL", "METHODS", "Options"]
+__all__ = ["DEFAULT_RANK", "DEFAULT_TOL", "FORMATS", "METHODS", "PRODUCT_METHODS", "Options"]
 
 DEFAULT_TOL = 1e-2
 DEFAULT_RANK = 128
-METHODS = ("als", "full")
+METHODS = ("auto", "als", "gauss-newton", "pgd", "pgd-update", "full")
+PRODUCT_METHODS = ("gauss-newton", "pgd", "pgd-update")
+FORMATS = ("cp", "tt", "auto")
 
 
 @final
@@ -29,6 +37,11 @@ class Options:
     rank: int | None
     tol: float | None
     method: str
+    format: str
+    order: tuple[str, ...] | None
+    start: SeparableFunction | None
+    checkpoint: str | os.PathLike[str] | None
+    checkpoint_every: float
     xp: Namespace
     device: Any
     dtype: Any
@@ -43,7 +56,7 @@ class Options:
             msg = f"`problem` is {type(problem).__name__}, expected sn.LeastSquares(...) or sn.Galerkin(...)"
             raise TypeError(msg)
         defaults: dict[str, Any] = {f.name: None for f in dataclasses.fields(cls)}
-        defaults |= {"method": "als", "seed": 0, "progress": False}
+        defaults |= {"method": "auto", "format": "cp", "checkpoint_every": 5.0, "seed": 0, "progress": False}
         unknown = sorted(set(given) - set(defaults))
         if unknown:
             msg = f"unknown option {unknown[0]!r}, expected one of {', '.join(defaults)}"
@@ -61,6 +74,17 @@ class Options:
         if options["method"] not in METHODS:
             msg = f"`method` is {options['method']!r}, expected one of {', '.join(map(repr, METHODS))}"
             raise ValueError(msg)
+        if options["format"] not in FORMATS:
+            msg = f"`format` is {options['format']!r}, expected one of {', '.join(map(repr, FORMATS))}"
+            raise ValueError(msg)
+        if options["format"] == "tt" and options["method"] in PRODUCT_METHODS:
+            msg = (
+                f"`method` is {options['method']!r}, which works on sums of products: use format='cp', or method='als'"
+            )
+            raise ValueError(msg)
+        options["order"] = _order(problem, options)
+        options["start"] = _start(problem, options["start"])
+        _check_checkpoint(options)
         if callback is not None and not callable(callback):
             msg = f"`callback` is {type(callback).__name__}, expected a callable of one record"
             raise TypeError(msg)
@@ -72,7 +96,65 @@ class Options:
         home = {"xp": xp, "device": as_device(options["device"], xp), "dtype": as_dtype(options["dtype"], xp)}
         return cls(**(options | home))
 
+    def stored(self) -> dict[str, Any]:
+        """Return the options as plain values, without what belongs to a process: `checked` takes them back."""
+        kept = ("rank", "tol", "method", "format", "order", "start", "checkpoint_every", "seed")
+        values = {name: getattr(self, name) for name in kept}
+        return values | {
+            "xp": library_name(self.xp),
+            "device": None if self.device is None else str(self.device),
+            "dtype": float_name(self.dtype),
+        }
+
     @property
     def goal(self) -> float:
         """The relative residual at which a solve counts as converged."""
         return DEFAULT_TOL if self.tol is None else self.tol
+
+    def axis_order(self, space: TensorSpace) -> list[int]:
+        """Return the order of the axes along a train as numbers; that of the space if none was given."""
+        return list(range(space.dim)) if self.order is None else [space.names.index(n) for n in self.order]
+
+
+def _start(problem: Problem, start: object) -> SeparableFunction | None:
+    function = start.u if isinstance(start, Solution) else start
+    if function is None:
+        return None
+    if not isinstance(function, CP | TensorTrain):
+        msg = f"`start` is {type(start).__name__}, expected a solution or a function such as solution.u"
+        raise TypeError(msg)
+    axes, given = problem.space, function.space
+    if given.names != axes.names or any(a.domain != b.domain for a, b in zip(given.bases, axes.bases, strict=True)):
+        msg = f"`start` lives on {given!r}, expected a function on the box of the problem, {axes!r}; any mesh will do"
+        raise ValueError(msg)
+    return function
+
+
+def _check_checkpoint(options: dict[str, Any]) -> None:
+    every, path = options["checkpoint_every"], options["checkpoint"]
+    if isinstance(every, bool) or not isinstance(every, Real) or not 0 <= float(every) < float("inf"):
+        msg = f"`checkpoint_every` is {every!r}, expected a number of seconds >= 0"
+        raise ValueError(msg)
+    if path is None:
+        return
+    if options["method"] == "full":
+        msg = "`checkpoint` is given, but method='full' has no sweeps to go on from: leave it out"
+        raise ValueError(msg)
+    target = checked_path(path)
+    if target.is_dir() or not target.resolve().parent.is_dir():
+        msg = f"`checkpoint` is {str(path)!r}, expected a file in a folder that exists, e.g. 'run.h5'"
+        raise ValueError(msg)
+
+
+def _order(problem: Problem, options: dict[str, Any]) -> tuple[str, ...] | None:
+    order = options["order"]
+    if order is None:
+        return None
+    names = problem.space.names
+    if options["format"] != "tt":
+        msg = "`order` is given, but only trains have an order: use format='tt'"
+        raise ValueError(msg)
+    if isinstance(order, str) or not all(isinstance(n, str) for n in order) or sorted(order) != sorted(names):
+        msg = f"`order` is {order!r}, expected each of the axes {', '.join(names)} once"
+        raise ValueError(msg)
+    return tuple(order)

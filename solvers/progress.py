@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import final
 
-from sepnet.solvers.result import Record
+from sepnet.solvers.record import Record
 
 __all__ = ["BarProgress", "NoProgress", "Progress", "make_progress"]
 

@@ -12,6 +12,7 @@ from sepnet.solvers.als import AlternatingLeastSquares
 from sepnet.solvers.lifting import Lift
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 from sepnet.solvers.system import make_system
+from sepnet.solvers.train_als import TrainIteration
 
 __all__ = ["best_axis"]
 
@@ -19,7 +20,14 @@ __all__ = ["best_axis"]
 USEFUL = 0.02
 
 
-def best_axis(problem: LeastSquares, lift: Lift, factors: Sequence[np.ndarray], residual: float) -> str | None:
+def best_axis(
+    problem: LeastSquares,
+    lift: Lift,
+    parts: Sequence[np.ndarray],
+    residual: float,
+    *,
+    order: Sequence[int] | None = None,
+) -> str | None:
     """Return the axis whose refinement lowers the least-squares functional most, or None if none helps.
 
     Parameters
@@ -28,10 +36,12 @@ def best_axis(problem: LeastSquares, lift: Lift, factors: Sequence[np.ndarray], 
         The problem.
     lift : Lift
         Its lifted data.
-    factors : sequence of ndarray
-        The solution on the present mesh, on the host.
+    parts : sequence of ndarray
+        The solution on the present mesh, on the host: factors (n, R), or with `order` the cores of a train.
     residual : float
         The relative residual reached.
+    order : sequence of int, optional
+        The order of the axes along the train.
 
     Returns
     -------
@@ -44,8 +54,15 @@ def best_axis(problem: LeastSquares, lift: Lift, factors: Sequence[np.ndarray], 
         space = lift.space.replace(**{name: fine})
         system = make_system(problem, replace(lift, space=space))
         matrix, load = SeparableMatrix.from_table(system.matrices), SeparableVector.from_table(system.loads)
-        iteration = AlternatingLeastSquares(matrix, load)
-        iteration.start([fine.embed(lift.space.axes[name]) @ f if i == k else f for i, f in enumerate(factors)])
+        embed = fine.embed(lift.space.axes[name])
+        iteration: AlternatingLeastSquares | TrainIteration
+        if order is None:
+            iteration = AlternatingLeastSquares(matrix, load)
+            iteration.start([embed @ f if i == k else f for i, f in enumerate(parts)])
+        else:
+            iteration = TrainIteration(matrix, load, order=order)
+            place = order.index(k)
+            iteration.start([np.einsum("mn,anc->amc", embed, c) if i == place else c for i, c in enumerate(parts)])
         energy, work = iteration.step(k)
         gains[name] = residual**2 - (energy - 2 * work + 1.0)
     best = max(gains, key=lambda name: gains[name])

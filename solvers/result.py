@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple, final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, final
 
-from sepnet.functions import CP
+from sepnet.coefficients import Source
+from sepnet.forms import LinearForm
+from sepnet.functions import CP, TensorTrain
+from sepnet.problems import Problem
+from sepnet.solvers.certificates import ErrorBound, error_bound
+from sepnet.solvers.lifting import Lift
+from sepnet.solvers.record import Record, Status
 
-__all__ = ["Record", "Solution", "Status"]
+if TYPE_CHECKING:
+    from sepnet.solvers.goal import Goal
 
-
-@final
-class Status(Enum):
-    """Why a solve ended. The value is the sentence for the user, with the next step."""
-
-    CONVERGED = "The residual is below the tolerance."
-    RANK_LIMITED = "The rank asked for does not reach the tolerance: raise rank=."
-    MESH_LIMITED = "The residual no longer falls with the rank: refine the axis named in `refine`."
-    STAGNATED = "The residual stagnates above the tolerance: try another seed=, or a larger rank=."
-    INTERRUPTED = "The solve was interrupted; u is the best function so far: solve again to go on."
-    FAILED = "The solve failed; u is the last sound function: see `message`."
-
-
-class Record(NamedTuple):
-    """One sweep: number, rank with the lifted data, relative residual, seconds since the start of the iteration."""
-
-    sweep: int
-    rank: int
-    residual: float
-    seconds: float
+__all__ = ["Solution"]
 
 
 @final
@@ -39,7 +27,7 @@ class Solution:
 
     Parameters
     ----------
-    u : CP
+    u : CP or TensorTrain
         The solution, initial and boundary data included.
     residual : float
         Relative residual. Least squares: ``||L u - f|| / ||f - L lift||``, conditions included. Symmetric Galerkin: the
@@ -51,6 +39,10 @@ class Solution:
         The same, absolute.
     status : Status
         Why the iteration ended.
+    problem : LeastSquares or Galerkin
+        What was solved.
+    lift : Lift
+        Its lifted initial and boundary data.
     history : tuple of Record
         One record a sweep.
     data_error : float
@@ -63,10 +55,12 @@ class Solution:
         Details of a failure, or empty.
     """
 
-    u: CP
+    u: CP | TensorTrain
     residual: float
     residual_norm: float
     status: Status
+    problem: Problem = field(repr=False)
+    lift: Lift = field(repr=False)
     history: tuple[Record, ...] = ()
     data_error: float = 0.0
     seconds: float = 0.0
@@ -77,6 +71,44 @@ class Solution:
     def converged(self) -> bool:
         """True when the status is CONVERGED."""
         return self.status is Status.CONVERGED
+
+    @cached_property
+    def error_bound(self) -> ErrorBound:
+        """A guaranteed bound of the error of `u`, converged or not, computed when first asked for.
+
+        Symmetric coercive Galerkin forms: in the energy norm against the exact solution, by a functional majorant.
+        Least squares with ``stability=``: in L2. Infinite, with the reason as its `derivation`, where none is known.
+        """
+        return error_bound(self.problem, self.u, self.lift)
+
+    def goal(self, functional: Source | LinearForm, **options: Any) -> Goal:
+        """Return a quantity of interest with a bound of its error.
+
+        Parameters
+        ----------
+        functional : data or LinearForm
+            Data g stand for ``int g u`` over the box; other functionals come from ``sn.load_on``.
+        **options
+            Options of `solve` for the adjoint problem (Galerkin).
+
+        Returns
+        -------
+        Goal
+            ``value`` and ``bound``.
+
+        Examples
+        --------
+        >>> import sepnet as sn
+        >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=16, zero="both"), y=sn.BSpline((0, 1), cells=16, zero="both"))
+        >>> solution = sn.solve(sn.Galerkin(sn.inner(V.d.x, V.d.x) + sn.inner(V.d.y, V.d.y), source=1), tol=1e-4)
+        >>> mean = solution.goal(1)
+        >>> abs(mean.value - 0.0351442537) <= mean.bound.value < 1e-4
+        True
+        """
+        # The adjoint problem is solved by `solve`, which makes solutions: known to this module only when asked for.
+        from sepnet.solvers.goal import goal
+
+        return goal(self.problem, self.u, functional, lift=self.lift, **options)
 
     def __repr__(self) -> str:
         """One screen: function, status with the next step, residual, data error, time."""

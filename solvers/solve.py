@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import time
+import os
 from collections.abc import Callable, Sequence
-from math import prod, sqrt
+from importlib import import_module
 from typing import Any
 
-import numpy as np
-
-from sepnet.backends.arrays import Namespace, to_host
+from sepnet.backends.arrays import Namespace
 from sepnet.backends.threads import one_blas_thread
 from sepnet.coefficients import Source
 from sepnet.forms import LinearForm
-from sepnet.functions import CP
-from sepnet.problems import Galerkin, LeastSquares, Problem
-from sepnet.solvers.als import AlternatingLeastSquares
-from sepnet.solvers.assembly import MatrixTable
-from sepnet.solvers.axis_systems import NotPositiveDefiniteError
-from sepnet.solvers.continuation import Outcome, continue_rank
-from sepnet.solvers.full_tensor import Factorisation, check_size, tensor_to_cp
-from sepnet.solvers.lifting import Lift, make_lift
-from sepnet.solvers.meter import Meter
-from sepnet.solvers.options import DEFAULT_RANK, Options
-from sepnet.solvers.progress import make_progress
-from sepnet.solvers.refinement import best_axis
-from sepnet.solvers.result import Record, Solution, Status
+from sepnet.functions.base import SeparableFunction
+from sepnet.problems import Problem
+from sepnet.solvers.checkpoint import Stored, fingerprint, read_checkpoint
+from sepnet.solvers.direct import solve_directly
+from sepnet.solvers.full_tensor import Factorisation, check_size
+from sepnet.solvers.iterate import solve_iteratively
+from sepnet.solvers.lifting import make_lift
+from sepnet.solvers.options import Options
+from sepnet.solvers.prepare import Prepared
+from sepnet.solvers.record import Record
+from sepnet.solvers.report import only_lift
+from sepnet.solvers.result import Solution
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
-from sepnet.solvers.system import System, make_system, residual_norm
+from sepnet.solvers.system import make_system
 from sepnet.solvers.uniqueness import check_uniqueness
-from sepnet.spaces import TensorSpace
 
-__all__ = ["solve", "solve_many"]
-
-logger = logging.getLogger(__name__)
-
-# A relative residual above this says that nothing was solved.
-NO_PROGRESS = 0.7
+__all__ = ["resume", "solve", "solve_many"]
 
 
 def solve(
@@ -46,7 +36,12 @@ def solve(
     *,
     rank: int | None = None,
     tol: float | None = None,
-    method: str = "als",
+    method: str = "auto",
+    format: str = "cp",
+    order: Sequence[str] | None = None,
+    start: Solution | SeparableFunction | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 5.0,
     xp: Namespace = None,
     device: Any = None,
     dtype: Any = None,
@@ -54,20 +49,36 @@ def solve(
     progress: bool = False,
     callback: Callable[[Record], object] | None = None,
 ) -> Solution:
-    """Solve a problem for a function in CP format.
+    """Solve a problem for a function in a low-rank format.
 
     Parameters
     ----------
     problem : LeastSquares or Galerkin
         What to solve.
     rank : int, optional
-        Largest rank of the solution, lifted data included. Given alone, the solver goes on until the residual
-        stagnates at this rank; with `tol` it stops at the tolerance.
+        Largest rank of the solution, lifted data included; for a train the largest rank of a bond. Given alone, the
+        solver goes on until the residual stagnates at this rank; with `tol` it stops at the tolerance.
     tol : float, optional
         Relative residual to reach; 0.01 by default.
-    method : {"als", "full"}, optional
-        Alternating least squares with rank continuation, or the direct solution on the full tensor space (small
-        problems; the only method for non-symmetric Galerkin forms).
+    method : {"auto", "als", "gauss-newton", "pgd", "pgd-update", "full"}, optional
+        Alternating least squares with ranks that grow ("als"); the same, polished by Gauss-Newton steps in all factors
+        at once; greedy enrichment (proper generalised decomposition), without and with updates of the earlier modes;
+        or the direct solution on the full tensor space (small problems). The low-rank methods minimise the energy of
+        symmetric coercive forms, the residual of least squares, and the dual norm of the residual of Galerkin forms
+        that are not symmetric. "auto" is "als", polished where it misses a `tol` that was given.
+    format : {"cp", "tt", "auto"}, optional
+        A sum of products, `CP`, or a tensor train, `TensorTrain`: more accurate from some thousand coefficients on.
+        "auto" takes a train from three axes on, unless the problem is Laplace-like.
+    order : sequence of str, optional
+        The order of the axes along a train; chosen by the solver unless given.
+    start : Solution, CP or TensorTrain, optional
+        A function to begin from, on the same box, in any format and on any mesh: the solution of a coarser or a similar
+        problem.
+    checkpoint : path, optional
+        A file that holds the state of the solve, for `resume`; it is written at the beginning, at the end, and at the
+        ends of sweeps.
+    checkpoint_every : float, optional
+        Seconds between two writes, at least.
     xp, device, dtype : optional
         Where the iteration runs and the solution lives: array library, device, dtype. NumPy float64 by default.
         Assembly is float64 on the host in any case.
@@ -102,6 +113,11 @@ def solve(
         rank=rank,
         tol=tol,
         method=method,
+        format=format,
+        order=order,
+        start=start,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
         xp=xp,
         device=device,
         dtype=dtype,
@@ -111,6 +127,56 @@ def solve(
     )
     with one_blas_thread():
         return _solve_all(problem, [problem], options)[0]
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    progress: bool = False,
+    callback: Callable[[Record], object] | None = None,
+) -> Solution:
+    """Go on with a solve that was killed or interrupted, from the file that it wrote with ``checkpoint=``.
+
+    The result is the one that the solve would have come to by itself, bit for bit, on the same machine with the same
+    libraries. The file is kept up to date as before.
+
+    Parameters
+    ----------
+    path : path
+        The file. It holds the problem as a pickle, which can run any code when it is read: take files only from those
+        whose programs you would run.
+    progress, callback
+        As in `solve`.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, foreign or of a newer version, or the problem assembles to other matrices here.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import sepnet as sn
+    >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=8, zero="both"), y=sn.BSpline((0, 1), cells=8, zero="both"))
+    >>> problem = sn.LeastSquares(V.d.x**2 + V.d.y**2, source=-1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = folder + "/run.h5"
+    ...     first = sn.solve(problem, rank=6, checkpoint=path, callback=lambda record: record.sweep == 3)
+    ...     second = sn.resume(path)
+    >>> first.status.name, second.status.name
+    ('INTERRUPTED', 'MESH_LIMITED')
+    """
+    stored = read_checkpoint(path)
+    given = stored.options | {"xp": import_module(stored.options["xp"])}
+    options = Options.checked(stored.problem, **given, checkpoint=path, progress=progress, callback=callback)
+    with one_blas_thread():
+        return _solve_all(stored.problem, [stored.problem], options, stored)[0]
 
 
 def solve_many(problem: Problem, sources: Sequence[Source | LinearForm], **options: Any) -> list[Solution]:
@@ -141,203 +207,41 @@ def solve_many(problem: Problem, sources: Sequence[Source | LinearForm], **optio
         msg = f"`sources` is {type(sources).__name__}, expected a list of right-hand sides"
         raise TypeError(msg)
     checked = Options.checked(problem, **options)
+    if checked.checkpoint is not None:
+        msg = "`checkpoint` is given, but a file holds one run: solve the problems one at a time"
+        raise ValueError(msg)
     members: list[Any] = [dataclasses.replace(problem, source=s) for s in sources]  # type: ignore[arg-type]
     with one_blas_thread():
         return _solve_all(problem, members, checked)
 
 
-def _solve_all(problem: Problem, problems: Sequence[Problem], options: Options) -> list[Solution]:
+def _solve_all(
+    problem: Problem, problems: Sequence[Problem], options: Options, stored: Stored | None = None
+) -> list[Solution]:
     lift = make_lift(problem, options.goal / 10)
     check_uniqueness(problem, lift.space)
     if options.method == "full":
         check_size(lift.space)
     solutions = []
-    table: MatrixTable | None = None
-    matrix: SeparableMatrix | None = None
+    first: Prepared | None = None
     direct: Factorisation | None = None
     for member in problems:
-        system = make_system(member, lift, table)
-        if table is None or matrix is None:
-            table = system.matrices
-            matrix = SeparableMatrix.from_table(table)
+        system = make_system(member, lift, first.system.matrices if first else None)
+        matrix = first.matrix if first else SeparableMatrix.from_table(system.matrices)
         load = SeparableVector.from_table(system.loads)
+        prepared = Prepared(member, lift, system, matrix, load, options, stored.saved if stored else None)
+        if stored is not None and stored.fingerprint != fingerprint(matrix, load):
+            msg = (
+                "the problem assembles to other matrices than when the run was begun (other versions of the libraries, "
+                "or a callable that changed): solve again, with start= from the best function if you have it"
+            )
+            raise ValueError(msg)
+        first = first or prepared
         if load.norm() == 0.0:
-            solutions.append(_only_lift(system, lift, options))
+            solutions.append(only_lift(prepared))
         elif options.method == "full":
-            symmetric = isinstance(member, LeastSquares) or (member.form.is_symmetric or matrix.is_symmetric())
-            direct = direct or Factorisation(matrix, symmetric=symmetric)
-            solutions.append(_solve_full(member, direct, system, load, lift, options))
+            direct = direct or Factorisation(matrix, symmetric=prepared.symmetric)
+            solutions.append(solve_directly(prepared, direct))
         else:
-            solutions.append(_solve_als(member, system, matrix, load, lift, options))
+            solutions.append(solve_iteratively(prepared))
     return solutions
-
-
-def _put(function: CP, options: Options) -> CP:
-    return function.to(options.xp, device=options.device, dtype=options.dtype)
-
-
-def _only_lift(system: System, lift: Lift, options: Options) -> Solution:
-    """Return the lift, or zero: with no load v = 0 is the solution, exact unless the data are orthogonal to all L v."""
-    u = lift.function or CP(lift.space, [np.zeros((n, 1)) for n in lift.space.shape])
-    orthogonal = system.scale > 0.0
-    residual = 1.0 if orthogonal else 0.0
-    status = Status.STAGNATED if residual > options.goal else Status.CONVERGED
-    message = "the right-hand side is orthogonal to everything the operator reaches on this mesh" if orthogonal else ""
-    solution = Solution(
-        _put(u, options), residual, residual * system.scale, status, data_error=lift.data_error, message=message
-    )
-    return _with_data(solution, lift, options)
-
-
-def _solve_full(
-    problem: Problem, direct: Factorisation, system: System, load: SeparableVector, lift: Lift, options: Options
-) -> Solution:
-    began = time.perf_counter()
-    v = tensor_to_cp(lift.space, direct.solve(load))
-    rank = _unknown_rank(lift, options)
-    cut = options.rank is not None and v.rank > rank
-    put = _put(v.compress(rank=rank) if cut else v, options)
-    # What is measured is what is returned: after rounding to the rank and to the dtype.
-    v = CP(v.space, [to_host(f).astype(np.float64) for f in put.factors])
-    relative = _residual_full(direct, system, load, lift, v)
-    u = system.scale * put
-    u = u if lift.function is None else _put(lift.function, options) + u
-    seconds = time.perf_counter() - began
-    status, refine, message = Status.CONVERGED, None, ""
-    if relative > options.goal:
-        # The direct solution is the best there is on this mesh: only a finer mesh helps, or the rank that was cut off.
-        status, message = Status.STAGNATED, "the mesh is too coarse for the tolerance: refine an axis"
-        if cut:
-            status, message = Status.RANK_LIMITED, ""
-        elif isinstance(problem, LeastSquares) and v.rank <= DEFAULT_RANK:
-            refine = best_axis(problem, lift, v.factors, relative)
-            status, message = (Status.MESH_LIMITED, "") if refine else (status, message)
-    solution = Solution(
-        u, relative, relative * system.scale, status, (), lift.data_error, seconds, refine=refine, message=message
-    )
-    return _with_data(solution, lift, options)
-
-
-def _residual_full(direct: Factorisation, system: System, load: SeparableVector, lift: Lift, v: CP) -> float:
-    """Return the relative residual of v: of the linear system, or for least squares of the functional."""
-    coefficients, b = np.asarray(v.full()), load.dense()
-    if not system.blocks:
-        return direct.residual(coefficients, b)
-    exact = residual_norm(system, lift.function, (system.scale * v).factors)
-    if exact is not None:
-        return exact / system.scale
-    value, noise = direct.functional(coefficients, b)
-    return sqrt(max(1.0 + value, 0.0) + noise)
-
-
-def _unknown_rank(lift: Lift, options: Options) -> int:
-    """Return the rank left for v when u may have the rank asked for."""
-    lifted = lift.function.rank if lift.function is not None else 0
-    rank = (options.rank or DEFAULT_RANK + lifted) - lifted
-    if rank < 1:
-        msg = (
-            f"`rank` is {options.rank}, but the lifted initial and boundary data alone have rank {lifted}: raise it, "
-            "or lower theirs, e.g. initial={...: u.restrict(t=...).compress(tol=1e-3)}"
-        )
-        raise ValueError(msg)
-    # More columns than the product of all sizes but the largest never help: the tensor has no higher rank.
-    return min(rank, _highest_rank(lift.space))
-
-
-def _highest_rank(space: TensorSpace) -> int:
-    return prod(space.shape) // max(space.shape)
-
-
-def _with_data(solution: Solution, lift: Lift, options: Options) -> Solution:
-    """No success with initial or boundary data that are resolved worse than the tolerance."""
-    if lift.data_error <= options.goal or solution.status in (Status.FAILED, Status.INTERRUPTED):
-        return solution
-    if lift.clash is not None:
-        message = (
-            f"the initial or boundary data do not vanish where axis {lift.clash!r} does (its zero=): they are met up "
-            f"to {lift.data_error:.2g} only"
-        )
-    else:
-        message = f"the initial or boundary data are resolved up to {lift.data_error:.2g} only"
-    axis = lift.clash or lift.worst
-    return dataclasses.replace(solution, status=Status.MESH_LIMITED, refine=axis, message=message)
-
-
-def _solve_als(
-    problem: Problem, system: System, matrix: SeparableMatrix, load: SeparableVector, lift: Lift, options: Options
-) -> Solution:
-    rank = _unknown_rank(lift, options)
-    lifted = lift.function.rank if lift.function is not None else 0
-    if isinstance(problem, Galerkin) and not (problem.form.is_symmetric or matrix.is_symmetric()):
-        msg = (
-            "the form is not symmetric, so ALS minimises nothing: use method='full' (small problems), or the strong "
-            "form with sn.LeastSquares"
-        )
-        raise ValueError(msg)
-    xp, device, dtype = options.xp, options.device, options.dtype
-    iteration = AlternatingLeastSquares(matrix.to(xp, device, dtype), load.to(xp, device, dtype), seed=options.seed)
-    meter = Meter(problem, system, matrix, load, lift, iteration, options)
-    began = time.perf_counter()
-    try:
-        outcome = continue_rank(
-            iteration,
-            meter,
-            rank=rank,
-            tol=options.goal,
-            to_stagnation=options.tol is None and options.rank is not None,
-            lifted=lifted,
-            progress=make_progress(options.progress),
-            callback=options.callback,
-        )
-    except NotPositiveDefiniteError as error:
-        msg = f"{error}: the form is not coercive on this space: give boundary values, a reaction term, or check signs"
-        raise ValueError(msg) from error
-    seconds = time.perf_counter() - began
-    return _report(problem, lift, outcome, meter, seconds, options)
-
-
-def _report(problem: Problem, lift: Lift, outcome: Outcome, meter: Meter, seconds: float, options: Options) -> Solution:
-    v = meter.system.scale * CP(lift.space, outcome.factors)
-    u = v if lift.function is None else _put(lift.function, options) + v
-    residual = meter.final(outcome)
-    if isinstance(problem, LeastSquares) and residual > 1.0 and outcome.status is not Status.INTERRUPTED:
-        # Worse than v = 0: what is left of the data after the lift is round-off in this dtype.
-        message = "nothing was gained over the lifted data: their remainder is round-off"
-        message += "" if options.dtype == options.xp.float64 else ', use dtype="float64"'
-        u = _put(lift.function, options) if lift.function is not None else 0.0 * v
-        stuck = Solution(
-            u, 1.0, meter.system.scale, Status.STAGNATED, outcome.history, lift.data_error, seconds, None, message
-        )
-        return _with_data(stuck, lift, options)
-    status, refine = outcome.status, None
-    if status is not Status.FAILED and status is not Status.INTERRUPTED:
-        status = Status.CONVERGED if residual <= options.goal else status
-        if status is Status.RANK_LIMITED and v.rank == _highest_rank(lift.space):
-            status = Status.STAGNATED
-        status = Status.STAGNATED if status is Status.CONVERGED and residual > options.goal else status
-    if status is Status.STAGNATED and isinstance(problem, LeastSquares):
-        hosts = [to_host(f).astype(np.float64) for f in outcome.factors]
-        refine = best_axis(problem, lift, hosts, residual)
-        status = Status.MESH_LIMITED if refine else status
-    logger.info("%s after %d sweeps: residual %.3e", status.name, len(outcome.history), residual)
-    solution = Solution(
-        u=u,
-        residual=residual,
-        residual_norm=residual * meter.unit * meter.system.scale,
-        status=status,
-        history=outcome.history,
-        data_error=lift.data_error,
-        seconds=seconds,
-        refine=refine,
-        message=outcome.message or _advice(outcome),
-    )
-    return _with_data(solution, lift, options)
-
-
-def _advice(outcome: Outcome) -> str:
-    if outcome.status in (Status.RANK_LIMITED, Status.STAGNATED) and outcome.residual > NO_PROGRESS:
-        return (
-            "the residual hardly fell: the problem may have no unique solution (only natural boundary conditions and "
-            "no reaction term?), or the mesh may not see the data"
-        )
-    return ""

@@ -21,7 +21,7 @@ from sepnet.solvers.separable import SeparableVector
 from sepnet.spaces import TensorSpace
 from sepnet.terms import Term
 
-__all__ = ["System", "make_system", "residual_norm"]
+__all__ = ["System", "applied", "make_system", "residual_norm"]
 
 # Columns of a residual that are worth evaluating, and the accuracy at which its Gram formula serves.
 MOST_COLUMNS, GRAM_ACCURACY = 1000, 1e-5
@@ -65,7 +65,7 @@ def make_system(problem: Problem, lift: Lift, matrices: MatrixTable | None = Non
 def _least_squares(problem: LeastSquares, lift: Lift, matrices: MatrixTable | None) -> System:
     space = lift.space
     blocks = _blocks(problem, space)
-    data = [g - _applied(op, lift.function) for op, g in blocks]
+    data = [g - applied(op, lift.function) for op, g in blocks]
     everything = [t for op, _ in blocks for t in op.terms] + [t for g in data for t in g.terms]
     axes = assemblers(space, everything)
     if matrices is None:
@@ -95,7 +95,8 @@ def _blocks(problem: LeastSquares, space: TensorSpace) -> list[tuple[Operator, C
     return blocks
 
 
-def _applied(operator: Operator, function: CP | None) -> Coefficient:
+def applied(operator: Operator, function: CP | None) -> Coefficient:
+    """Return an operator applied to a function, as data; zero without function."""
     if function is None:
         return Coefficient()
     return operator.apply(function.as_coefficient())
@@ -136,7 +137,7 @@ def residual_norm(
         columns = len(operator.terms) * (factors[0].shape[1] + (lift.rank if lift else 0)) + len(data.terms)
         if columns > most:
             return None
-        residual = data - operator.apply(solution) - _applied(operator, lift)
+        residual = data - operator.apply(solution) - applied(operator, lift)
         if not residual.terms:
             continue
         axes = assemblers(system.space, (*residual.terms, *operator.terms))

@@ -8,7 +8,7 @@ from solver_support import EPS, matrix_of, ratio
 from support import dev_size
 
 import sepnet as sn
-from sepnet.solvers.axis_systems import GROWTH, RIDGE, NotPositiveDefiniteError, solve_axis
+from sepnet.solvers.axis_systems import GROWTH, RIDGE, NotPositiveDefiniteError, factorise_axis, solve_axis
 
 AXES = {
     "banded": sn.BSpline((0, 1), cells=9, degree=3, zero="both"),
@@ -113,6 +113,34 @@ def _host(array):
     return to_host(array)
 
 
+@pytest.mark.parametrize("kind", sorted(AXES))
+def test_one_factorisation_serves_many_loads(xp, kind):
+    axis = stack(AXES[kind])
+    rng = np.random.default_rng(5)
+    weights = positive(rng, axis.count, 3, spread=0.5)
+    solve = factorise_axis(axis.to(xp.xp, xp.device, xp.dtype), xp.asarray(weights))
+    H = system(axis, weights)
+    for _ in range(2):
+        load = rng.standard_normal((axis.size, 3))
+        moved = xp.asarray(load)
+        x = solve(moved)
+        assert x.dtype == xp.dtype
+        assert tuple(x.shape) == load.shape
+        np.testing.assert_array_equal(_host(moved), load.astype(xp.host_dtype))
+        check_solution(H, np.asarray(_host(x), dtype=np.float64).ravel(), load.ravel(), xp.eps)
+
+
+@pytest.mark.parametrize("kind", ["banded", "cyclic", "legendre"])
+def test_damped_weights_shift_the_terms(kind):
+    # (1 + s) on the diagonals of the weights: s times the block of each term alone
+    axis = stack(AXES[kind])
+    rng = np.random.default_rng(6)
+    weights, load = positive(rng, axis.count, 2, spread=0.5), rng.standard_normal((axis.size, 2))
+    x = factorise_axis(axis, weights * (1 + 0.5 * np.eye(2)))(load)
+    alone = sum(np.kron(a, np.diag(np.diag(w))) for a, w in zip(np.asarray(axis.dense()), weights, strict=True))
+    check_solution(system(axis, weights) + 0.5 * alone, x.ravel(), load.ravel(), EPS)
+
+
 @pytest.mark.parametrize("kind", ["banded", "cyclic", "legendre"])
 def test_scaling_of_the_unknowns_hardly_matters(kind):
     # columns of different size, as between ALS steps: most of the ridge is relative to each diagonal entry
@@ -134,6 +162,8 @@ def test_indefinite_systems_raise(xp, kind):
     weights = np.stack([np.diag([1.0, -1.0])] * axis.count)
     with pytest.raises(NotPositiveDefiniteError, match="not positive definite"):
         solve_axis(axis, xp.asarray(weights), xp.asarray(np.ones((axis.size, 2))))
+    with pytest.raises(NotPositiveDefiniteError, match="not positive definite"):
+        factorise_axis(axis, xp.asarray(weights))
 
 
 @pytest.mark.parametrize("kind", ["banded", "cyclic", "fourier", "legendre"])

@@ -17,7 +17,7 @@ import sepnet as sn
 from sepnet import cli
 from sepnet.functions.storage import read
 from sepnet.models import vsna
-from sepnet.solvers.result import Status
+from sepnet.solvers.record import Status
 
 SMALL = ["--cells", "x=6,t=4,kappa=2", "--rank", "6"]
 
@@ -153,10 +153,10 @@ def test_options_reach_the_solver(tmp_path, monkeypatch):
     arguments += ["--no-save", "--no-plot"]
     assert cli.main([*arguments, "--rank", "6"]) == 0
     common = {"tol": 1e-3, "seed": 5, "progress": False, "size": (8, 8, 6)}
-    assert seen == common | {"rank": 6, "method": "als"}
+    assert seen == common | {"rank": 6, "method": "auto", "format": "cp"}
     seen.clear()
     assert cli.main([*arguments, "--method", "full"]) == 0
-    assert seen == common | {"method": "full"}  # which solves without a rank
+    assert seen == common | {"method": "full", "format": "cp"}  # which solves without a rank
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from sepnet.solvers.axis_systems import NotPositiveDefiniteError
 from sepnet.solvers.continuation import continue_rank
 from sepnet.solvers.progress import Progress
-from sepnet.solvers.result import Status
+from sepnet.solvers.record import Status
 
 
 class Script:

@@ -28,6 +28,7 @@ import sepnet as sn
 from sepnet.backends import dispatch
 from sepnet.bases.basis import gauss_rule
 from sepnet.solvers import als, assembly, automaton, axis_matrices, axis_systems, dual_norm, lifting, system
+from sepnet.solvers.kronecker_sum import KroneckerSum
 from sepnet.terms import Term
 
 
@@ -310,10 +311,15 @@ def test_wrong_dual_norm(monkeypatch, what):
     case = (("spline", "left"), 1.0, 0, 2)
     check_norm(*case)
     if what == "step":
-        monkeypatch.setattr(dual_norm, "STEP", 2.0)  # an exponential sum too coarse: 10 % instead of 0.1 %
+        monkeypatch.setattr(dual_norm, "CLOSE", 0.1)  # an exponential sum too coarse: 10 % instead of 0.1 %
     elif what == "eigenvalues":
-        original = dual_norm._pencils
-        monkeypatch.setattr(dual_norm, "_pencils", lambda masses, stiff, shift: original(masses, stiff[::-1], shift))
+        original = KroneckerSum.from_form
+
+        def exchanged(form):
+            right = original(form)
+            return dataclasses.replace(right, vectors=right.vectors[::-1], values=right.values[::-1])
+
+        monkeypatch.setattr(KroneckerSum, "from_form", exchanged)
         case = (("spline", "spline"), 1.0, 0, 2)  # two axes of one size, whose diffusions are exchanged
     else:
         pairs = dual_norm._pairs
@@ -336,5 +342,5 @@ def test_wrong_lift(monkeypatch):
 
 
 def test_lift_not_subtracted(monkeypatch):
-    monkeypatch.setattr(system, "_applied", lambda operator, function: sn.coefficients.Coefficient())
+    monkeypatch.setattr(system, "applied", lambda operator, function: sn.coefficients.Coefficient())
     red(residual_check)

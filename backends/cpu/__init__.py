@@ -3,6 +3,7 @@
 from sepnet.backends.cpu.band import fill_band
 from sepnet.backends.cpu.bspline import local_values
 from sepnet.backends.cpu.cp import cp_gradient, cp_hessian, cp_value
+from sepnet.backends.cpu.train import train_gradient, train_hessian, train_value
 from sepnet.backends.generic import fill_dense, fill_dense_from_bands
 
 __all__ = [
@@ -13,4 +14,7 @@ __all__ = [
     "fill_dense",
     "fill_dense_from_bands",
     "local_values",
+    "train_gradient",
+    "train_hessian",
+    "train_value",
 ]

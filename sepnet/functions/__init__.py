@@ -1,8 +1,21 @@
 """Separable functions: one class per format."""
 
-from sepnet.functions.base import ErrorEstimate, SeparableFunction
-from sepnet.functions.cp import CP, Projection
+from sepnet.functions.base import Projection, SeparableFunction
+from sepnet.functions.cp import CP
+from sepnet.functions.errors import ErrorEstimate
 from sepnet.functions.files import load
+from sepnet.functions.tensor_train import TensorTrain
+from sepnet.functions.tucker import Tucker
 from sepnet.functions.ways_in import interpolate, project
 
-__all__ = ["CP", "ErrorEstimate", "Projection", "SeparableFunction", "interpolate", "load", "project"]
+__all__ = [
+    "CP",
+    "ErrorEstimate",
+    "Projection",
+    "SeparableFunction",
+    "TensorTrain",
+    "Tucker",
+    "interpolate",
+    "load",
+    "project",
+]

@@ -3,390 +3,315 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from numbers import Real
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, final, overload
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, Namespace, describe, device_of, from_host, namespace, to_host
-from sepnet.bases.checks import numbers, whole_number
-from sepnet.coefficients import Coefficient
-from sepnet.functions.checks import box_order
+from sepnet.backends.arrays import Array, eps, to_host
+from sepnet.bases.checks import whole_number
+from sepnet.coefficients import finite
+from sepnet.functions import axis_maps, storage
+from sepnet.functions.algebra import Algebra
+from sepnet.functions.checks import a_space, position, text_notes
+from sepnet.functions.values import Values
+from sepnet.spaces import TensorSpace
 
-if TYPE_CHECKING:
-    from sepnet.spaces import TensorSpace
+__all__ = ["Projection", "SeparableFunction"]
 
-__all__ = ["ErrorEstimate", "SeparableFunction"]
-
-Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
-
-
-@final
-@dataclass(frozen=True)
-class ErrorEstimate:
-    """A relative L2 error measured at random points, with its confidence interval.
-
-    Parameters
-    ----------
-    value : float
-        Estimate of ``||u - reference|| / ||reference||`` over the whole box.
-    low, high : float
-        95 % confidence interval of `value` (normal approximation of the ratio of two means).
-    maximum : float
-        Largest pointwise error seen, absolute.
-    n : int
-        Number of points.
-    floor : float, optional
-        What the reference allows to see: where it has an error of its own, nothing below ten times that is reported.
-    """
-
-    value: float
-    low: float
-    high: float
-    maximum: float
-    n: int
-    floor: float = 0.0
-
-    def __str__(self) -> str:
-        """Read like a measurement."""
-        if 0.0 < self.value <= self.floor:
-            return f"at most {self.floor:.3g} (the reference allows to see no smaller error; {self.n} points)"
-        return f"{self.value:.3g} (95 %: {self.low:.3g} to {self.high:.3g}; {self.n} points)"
+F = TypeVar("F", bound="SeparableFunction")
 
 
-class SeparableFunction(ABC):
+class Projection(NamedTuple, Generic[F]):
+    """A function close to another one, and its relative L2 error."""
+
+    function: F
+    error: float
+
+
+class SeparableFunction(Values, Algebra):
     """A function on a tensor space in a separable format.
 
     The calculus is closed and exact: sums, products and derivatives are functions of the same format, on the smallest
     space that contains them. Arrays come back in the namespace, dtype and device of the factors; points must live
     where the factors live.
+
+    A format says what its arrays are (`arrays`, `_like`), how it is evaluated (`_evaluate`, `_on_grid`), how maps of
+    single axes act on it (`_matrices`, `_with_matrices`, `_contract`), and how functions are added, multiplied and
+    measured; all else is here.
     """
 
-    space: TensorSpace
-    factors: tuple[Array, ...]
-
-    # --- where it lives -----------------------------------------------------------------------------------------
-
-    @property
-    def xp(self) -> Namespace:
-        """Array namespace of the factors."""
-        return namespace(*self.factors)
-
-    @property
-    def device(self) -> Any:
-        """Device of the factors."""
-        return device_of(self.factors[0])
-
-    @property
-    def dtype(self) -> Any:
-        """Data type of the factors."""
-        return self.factors[0].dtype
-
-    @property
-    def size(self) -> int:
-        """Number of coefficients."""
-        return sum(int(np.prod(f.shape)) for f in self.factors)
+    # --- what a format has to say -----------------------------------------------------------------------------------
 
     @abstractmethod
-    def to(self, xp: Namespace = None, *, device: Any = None, dtype: Any = None) -> SeparableFunction:
-        """Return the function with its factors in another namespace, on another device or in another dtype."""
-
-    # --- values -------------------------------------------------------------------------------------------------
+    def _from_products(self, space: TensorSpace, factors: Sequence[Array]) -> Self:
+        """Write ``sum_r prod_i`` of columns, matrices (n_i, R), in this format, exactly."""
 
     @abstractmethod
-    def __call__(self, points: Array, /) -> Array:
-        """Evaluate at `points` of shape (n, d); returns (n,)."""
+    def _products(self) -> tuple[Array, ...] | None:
+        """Return the matrices (n_i, R) of which `_from_products` is made, None where the format has no such."""
 
     @abstractmethod
-    def gradient(self, points: Array, /) -> Array:
-        """Evaluate the gradient at `points` of shape (n, d); returns (n, d)."""
+    def _matrices(self) -> list[Array]:
+        """Return one matrix (n_i, columns) an axis, on which maps of that axis act from the left."""
 
     @abstractmethod
-    def hessian(self, points: Array, /) -> Array:
-        """Evaluate the matrix of second derivatives at `points` of shape (n, d); returns (n, d, d)."""
+    def _with_matrices(self, space: TensorSpace, matrices: Sequence[Array]) -> Self:
+        """Return the function with other matrices of as many columns."""
 
     @abstractmethod
-    def on_grid(self, **points: int | Array) -> Array:
-        """Evaluate on a tensor grid; returns an array with one dimension per axis."""
+    def _contract(self, rows: Mapping[str, Array]) -> Any:
+        """Contract at least one axis with a row of shape (1, n_i) each; an array of shape () when no axis is left."""
 
-    def grid(self, **points: int | Array) -> dict[str, Array]:
-        """Return the points per axis that `on_grid` uses for the same arguments.
+    @abstractmethod
+    def _dense(self) -> Array:
+        """Return the dense array of coefficients."""
+
+    @abstractmethod
+    def _inner(self, other: Self) -> float:
+        """Return the L2 inner product with a function of this format on the same box, in the same place."""
+
+    @abstractmethod
+    def _norm_above_noise(self) -> float:
+        """Return the L2 norm, and exactly zero where it is round-off of what is added up."""
+
+    @abstractmethod
+    def _distance(self, other: Self) -> float:
+        """Return the L2 distance to a function of this format on the same box, of any family, free of cancellation."""
+
+    # --- calculus -----------------------------------------------------------------------------------------------
+
+    def restrict(self, **values: float) -> Self | Array:
+        """Fix some coordinates.
 
         Parameters
         ----------
-        **points : int or array of shape (m,)
-            For every axis either a number of equispaced points, both ends included, or the points themselves.
+        **values : float
+            Axis name to a position in its domain.
 
         Returns
         -------
-        dict of str to array of shape (m,)
-            In axis order, in the namespace, device and dtype of the factors.
-
-        Raises
-        ------
-        ValueError
-            If an axis is missing or unknown, or a count is below one.
-        """
-        self.space.check_axes(points, "grid")
-        missing = [name for name in self.space.names if name not in points]
-        if missing:
-            msg = f"no points for the axis {missing[0]!r}: give a number or an array, or fix it with u.restrict(...)"
-            raise ValueError(msg)
-        return {name: self._axis_points(name, points[name]) for name in self.space.names}
-
-    def _axis_points(self, name: str, value: int | Array) -> Array:
-        low, high = self.space.axes[name].domain
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole and isinstance(value, Real | str | bytes):
-            got = f"the {type(value).__name__} {value!r}"
-            msg = f"axis {name!r}: got {got}, expected a whole number of points or an array; one point is [0.5]"
-            raise TypeError(msg)
-        if isinstance(value, int | np.integer):
-            if value < 1:
-                msg = f"axis {name!r}: got {value} points, expected at least one"
-                raise ValueError(msg)
-            host = np.linspace(low, high, int(value)) if value > 1 else np.array([(low + high) / 2])
-            return from_host(host, self.xp, device=self.device, dtype=self.dtype)
-        array = self._as_points(value, f"axis {name!r}: points")
-        if array.ndim != 1:
-            msg = f"axis {name!r}: the points have shape {tuple(array.shape)}, expected (m,)"
-            raise ValueError(msg)
-        return array
-
-    def _as_points(self, points: Array, name: str = "`points`") -> Array:
-        """Check that `points` live where the factors live; Python numbers and lists are host data."""
-        xp = self.xp
-        if isinstance(points, Real | list | tuple):
-            return from_host(numbers(name, points), xp, device=self.device, dtype=self.dtype)
-        stranger = f"{name} is {type(points).__name__}, expected an array or a list of numbers"
-        if not hasattr(points, "shape") or not hasattr(points, "dtype"):
-            raise TypeError(stranger)
-        try:
-            same = namespace(points) is xp and device_of(points) == self.device
-        except TypeError as error:
-            raise TypeError(stranger) from error
-        if not same:
-            there, here = describe(points), describe(self.factors[0])
-            msg = f"{name} are {there}, the function is {here}: move one of them, e.g. u.to(xp=..., device=...)"
-            raise TypeError(msg)
-        if not xp.isdtype(points.dtype, ("real floating", "integral")):
-            msg = f"{name} have dtype {points.dtype}, expected real numbers"
-            raise TypeError(msg)
-        return points if points.dtype == self.dtype else xp.astype(points, self.dtype)
-
-    def _check_points(self, points: Array) -> Array:
-        points = self._as_points(points)
-        d = self.space.dim
-        if points.ndim != 2 or int(points.shape[1]) != d:
-            msg = (
-                f"`points` has shape {tuple(points.shape)}, expected (n, {d}) with columns "
-                f"{', '.join(self.space.names)}; for one point write [[...]]"
-            )
-            raise ValueError(msg)
-        return points
-
-    def error(
-        self,
-        reference: Callable[[np.ndarray], np.ndarray] | Coefficient | SeparableFunction,
-        *,
-        n: int = 100_000,
-        seed: int = 0,
-    ) -> ErrorEstimate:
-        """Measure the relative L2 error against a reference at random points of the box.
-
-        Parameters
-        ----------
-        reference : callable, Coefficient or SeparableFunction
-            A callable takes host points (n, d), float64, and returns values (n,). The axes of the others are matched
-            by name.
-        n : int, optional
-            Number of points, drawn uniformly.
-        seed : int, optional
-            Seed of the generator.
-
-        Returns
-        -------
-        ErrorEstimate
+        function or array of shape ()
+            The function of the remaining coordinates; the value when none remains.
 
         Raises
         ------
         TypeError
-            If `reference` is none of these or returns no real numbers, or `n` or `seed` is no integer.
+            If a position is no real number.
         ValueError
-            If `n` is below two, or the reference is not finite, vanishes at all points or lives on another box.
+            If a name is unknown or a position outside its domain.
         """
-        n = whole_number("n", n, at_least=2)
-        rng = np.random.default_rng(whole_number("seed", seed, at_least=0))
-        order = box_order(self.space, reference.space) if isinstance(reference, SeparableFunction) else []
-        low, high = np.array([b.domain for b in self.space.bases]).T
-        host = low + (high - low) * rng.random((n, self.space.dim))
-        values = to_host(self(from_host(host, self.xp, device=self.device, dtype=self.dtype)))
-        if isinstance(reference, SeparableFunction):
-            theirs = from_host(host[:, order], reference.xp, device=reference.device, dtype=reference.dtype)
-            exact = to_host(reference(theirs)).astype(np.float64)
-        elif isinstance(reference, Coefficient):
-            exact = reference(host, self.space.names)
-        elif callable(reference):
-            exact = _real(reference(host))
-        else:
-            expected = "a callable of points (n, d), an expression of the coordinates, or a function"
-            msg = f"`reference` is {type(reference).__name__}, expected {expected}"
-            raise TypeError(msg)
-        if exact.shape != (n,) or not np.isfinite(exact).all():
-            msg = f"`reference` returned shape {exact.shape} or values that are not finite, expected finite ({n},)"
+        self.space.check_axes(values, "restrict")
+        rows = {}
+        for name, value in values.items():
+            basis = self.space.axes[name]
+            slack = 4 * eps(self.dtype, self.xp) * max(map(abs, basis.domain))
+            place = position(name, value, basis.domain, slack)
+            rows[name] = basis.values(self._as_points([place]))
+        contracted: Self | Array = self._contract(rows) if rows else self
+        return contracted
+
+    def derivative(self, axis: str, order: int = 1) -> Self:
+        """Return a partial derivative, exactly.
+
+        Parameters
+        ----------
+        axis : str
+            Axis name.
+        order : int, optional
+            Order, at least zero.
+
+        Returns
+        -------
+        function
+            On the space of degree ``p - order`` along `axis`.
+
+        Raises
+        ------
+        TypeError
+            If `order` is no integer.
+        ValueError
+            If there is no such axis, or it has fewer derivatives than that.
+        """
+        self.space.check_axes([axis], "derivative")
+        order = whole_number("order", order, at_least=0)
+        if order == 0:
+            return self
+        target, matrix = axis_maps.derivative(self.space.axes[axis], order)
+        k = self.space.names.index(axis)
+        matrices = self._matrices()
+        matrices[k] = self._here(matrix) @ matrices[k]
+        return self._with_matrices(self.space.replace(**{axis: target}), matrices)
+
+    @overload
+    def integrate(self, *, density: Callable[[np.ndarray], np.ndarray] | None = None) -> Array: ...
+    @overload
+    def integrate(self, *axes: str, density: Callable[[np.ndarray], np.ndarray] | None = None) -> Self | Array: ...
+    def integrate(self, *axes: str, density: Callable[[np.ndarray], np.ndarray] | None = None) -> Self | Array:
+        """Integrate some coordinates out, all of them if none is named.
+
+        Parameters
+        ----------
+        *axes : str
+            Axis names.
+        density : callable, optional
+            Weight function on the (single) named axis, e.g. a probability density; evaluated at set-up on host arrays.
+
+        Returns
+        -------
+        function or array of shape ()
+
+        Raises
+        ------
+        TypeError
+            If `density` is no callable or returns no real numbers.
+        ValueError
+            If a name is unknown, or `density` is given for several axes.
+        """
+        self.space.check_axes(axes, "integrate")
+        names = axes or self.space.names
+        if density is not None and len(names) != 1:
+            msg = f"`density` is given for the axes {', '.join(names)}, expected exactly one: integrate one at a time"
             raise ValueError(msg)
-        return _estimate(values.astype(np.float64) - exact, exact)
+        rows = {name: self._here(axis_maps.integrals(self.space.axes[name], density)[None, :]) for name in names}
+        contracted: Self | Array = self._contract(rows)
+        return contracted
 
-    # --- calculus -----------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def restrict(self, **values: float) -> Any:
-        """Fix some coordinates; returns a function of the others."""
-
-    @abstractmethod
-    def derivative(self, axis: str, order: int = 1) -> SeparableFunction:
-        """Return a partial derivative."""
-
-    @abstractmethod
-    def integrate(self, *axes: str, density: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
-        """Integrate some coordinates out."""
-
-    @abstractmethod
     def inner(self, other: SeparableFunction) -> float:
-        """Return the L2 inner product over the box."""
+        """Return the L2 inner product over the box, exactly (up to round-off of the sum).
+
+        Parameters
+        ----------
+        other : SeparableFunction
+            A function on the same box, of the same namespace, device and dtype.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        TypeError
+            If `other` is no such function, or lives elsewhere.
+        ValueError
+            If the two live on different boxes.
+        """
+        mine, theirs = self._pair(other)
+        axis_maps.same_box(mine.space, theirs.space)
+        axis_maps.same_home(mine.arrays, theirs.arrays)
+        return float(mine._inner(theirs))
 
     @abstractmethod
     def norm(self) -> float:
-        """Return the L2 norm over the box."""
+        """Return the L2 norm over the box, free of cancellation: ``(u - v).norm()`` means something for close u, v."""
 
     @abstractmethod
-    def project(self, space: TensorSpace) -> Any:
-        """Project onto another space on the same box."""
+    def compress(self, tol: float | None = None, *, rank: int | None = None) -> Self:
+        """Return a function of lower rank close to this one."""
 
-    @abstractmethod
-    def as_coefficient(self) -> Coefficient:
-        """Return the function as data: a sum of products of univariate functions."""
+    def project(self, space: TensorSpace) -> Projection[Self]:
+        """Return the L2 projection onto another space on the same box, with its relative error.
+
+        Parameters
+        ----------
+        space : TensorSpace
+            Same axis names and domains.
+
+        Returns
+        -------
+        Projection
+            ``function`` and ``error``, the L2 distance divided by the norm of this function; 0 for a function that is
+            zero but for round-off.
+
+        Raises
+        ------
+        TypeError
+            If `space` is no TensorSpace.
+        ValueError
+            If it is one on another box.
+        """
+        a_space(space, "project")
+        maps = axis_maps.projection(self.space, space)
+        moved = [self._here(m) @ f for m, f in zip(maps, self._matrices(), strict=True)]
+        projected = self._with_matrices(space, moved)
+        norm = self._norm_above_noise()
+        return Projection(projected, self._distance(projected) / norm if norm > 0 else 0.0)
+
+    def full(self) -> Array:
+        """Return the dense array of coefficients, shape ``space.shape``.
+
+        Raises
+        ------
+        ValueError
+            If it would hold more than 2**27 numbers (1 GiB in float64).
+        """
+        total = int(np.prod([float(n) for n in self.space.shape]))
+        if total > 2**27:
+            msg = f"the dense array would hold {total:.3g} numbers, at most {2**27} are allowed: restrict axes first"
+            raise ValueError(msg)
+        return self._dense()
 
     # --- algebra ------------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def _plus(self, other: SeparableFunction) -> SeparableFunction:
-        """Add a function, on the smallest space that contains both."""
+    def _pair(self, other: object) -> tuple[Any, Any]:
+        """Return both functions in one format: sums of products are written in that of the other.
 
-    @abstractmethod
-    def _times(self, other: SeparableFunction) -> SeparableFunction:
-        """Multiply with a function; the ranks multiply."""
+        Raises
+        ------
+        TypeError
+            If `other` is no function, or neither is a sum of products.
+        """
+        if not isinstance(other, SeparableFunction):
+            msg = f"`other` is {type(other).__name__}, expected a function such as {type(self).__name__}"
+            raise TypeError(msg)
+        if type(self) is type(other):
+            return self, other
+        theirs, mine = other._products(), self._products()
+        if theirs is not None:
+            return self, self._from_products(other.space, theirs)
+        if mine is not None:
+            return other._from_products(self.space, mine), other
+        msg = f"functions meet that are {type(self).__name__} and {type(other).__name__}: convert one with u.to_cp(...)"
+        raise TypeError(msg)
 
-    @abstractmethod
-    def _scaled(self, weight: float) -> Self:
-        """Multiply with a number."""
+    def _joined(self, other: Self) -> tuple[Self, Self]:
+        """Write two functions of one format on the smallest space that contains both."""
+        space, mine, theirs = axis_maps.common(self.space, self._matrices(), other.space, other._matrices())
+        return self._with_matrices(space, mine), other._with_matrices(space, theirs)
 
-    @abstractmethod
-    def _constant(self, value: float) -> SeparableFunction:
+    def _constant(self, value: float) -> Self:
         """Return a constant on the smallest space around this one that contains it."""
-
-    @overload
-    def __add__(self, other: Coefficient) -> Coefficient: ...
-    @overload
-    def __add__(self, other: Self | Number) -> Self: ...
-    def __add__(self, other: object) -> Any:
-        """Add a number or a function, exactly, on the smallest space with both; an expression gives data.
-
-        A number other than 0 adds one to the rank, and takes the end zeros off the axes, where constants need that.
-        """
-        if isinstance(other, Real):
-            return self if other == 0 else self._plus(self._constant(float(other)))
-        if isinstance(other, SeparableFunction):
-            return self._plus(other)
-        if isinstance(other, Coefficient):
-            return self.as_coefficient() + other
-        return NotImplemented
-
-    __radd__ = __add__
-
-    @overload
-    def __sub__(self, other: Coefficient) -> Coefficient: ...
-    @overload
-    def __sub__(self, other: Self | Number) -> Self: ...
-    def __sub__(self, other: object) -> Any:
-        """Subtract."""
-        if isinstance(other, SeparableFunction | Coefficient):
-            return self.__add__(-other)
-        return self.__add__(-float(other)) if isinstance(other, Real) else NotImplemented
-
-    @overload
-    def __rsub__(self, other: Coefficient) -> Coefficient: ...
-    @overload
-    def __rsub__(self, other: Number) -> Self: ...
-    def __rsub__(self, other: object) -> Any:
-        """Subtract from a number or an expression."""
-        return (-self) + other if isinstance(other, Coefficient | Real) else NotImplemented
-
-    def __neg__(self) -> Self:
-        """Change the sign."""
-        return self._scaled(-1.0)
-
-    @overload
-    def __mul__(self, other: Coefficient) -> Coefficient: ...
-    @overload
-    def __mul__(self, other: Self | Number) -> Self: ...
-    def __mul__(self, other: object) -> Any:
-        """Multiply with a number or a function (the ranks multiply; `compress` brings them down).
-
-        The product with an expression of the coordinates is data.
-        """
-        if isinstance(other, Real):
-            return self._scaled(float(other))
-        if isinstance(other, SeparableFunction):
-            return self._times(other)
-        if isinstance(other, Coefficient):
-            return self.as_coefficient() * other
-        return NotImplemented
-
-    __rmul__ = __mul__
-
-    def __truediv__(self, other: Number) -> Self:
-        """Divide by a number."""
-        if not isinstance(other, Real):
-            return NotImplemented
-        if other == 0:
-            msg = "a function is divided by zero, expected another number"
-            raise ZeroDivisionError(msg)
-        return self._scaled(1.0 / float(other))
-
-    __array_ufunc__ = None
+        bases = {name: basis.with_zero(None) for name, basis in self.space.items}
+        hosts = [axis_maps.constant(basis)[:, None] for basis in bases.values()]
+        hosts[0] = hosts[0] * finite(value, "the summand")
+        return self._from_products(TensorSpace(**bases), [self._here(h) for h in hosts])
 
     # --- files --------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def save(self, path: str | os.PathLike[str], *, notes: Mapping[str, str] | None = None) -> None:
-        """Write the function to an HDF5 file."""
+        """Write the function to an HDF5 file, atomically.
 
+        Parameters
+        ----------
+        path : path
+            File to write; replaced only when the new one is complete.
+        notes : mapping of str to str, optional
+            Free text to keep with it.
 
-def _real(result: Any) -> np.ndarray:
-    """Return what a reference gave as float64."""
-    try:
-        if not np.iscomplexobj(result):
-            return np.asarray(result, dtype=np.float64)
-        found = "complex numbers"
-    except (TypeError, ValueError):
-        found = type(result).__name__
-    msg = f"`reference` returned {found}, expected real numbers (n,): for complex ones take e.g. their `.real`"
-    raise TypeError(msg)
+        Raises
+        ------
+        TypeError
+            If `path` is no path, or `notes` no mapping of str to str.
+        ValueError
+            If `path` is empty, or a text of `notes` cannot be stored.
+        OSError
+            If the folder does not exist or cannot be written, or `path` is a folder.
+        """
+        arrays, order = self._stored()
+        hosts = tuple(to_host(a) for a in arrays)
+        storage.write(path, storage.Stored(type(self).__name__, self.space, hosts, text_notes(notes), order))
 
-
-def _estimate(difference: np.ndarray, exact: np.ndarray) -> ErrorEstimate:
-    n = exact.size
-    e, r = difference**2, exact**2
-    mean_e, mean_r = float(e.mean()), float(r.mean())
-    if mean_r == 0.0:
-        msg = "the reference vanishes at all points: a relative error has no meaning, use (u - v).norm()"
-        raise ValueError(msg)
-    ratio = mean_e / mean_r
-    # Delta method for the ratio of the two means; the square root is taken of both ends of the interval.
-    spread = 1.96 * float(np.std(e - ratio * r)) / mean_r / np.sqrt(n)
-    low, high = np.sqrt(max(ratio - spread, 0.0)), np.sqrt(ratio + spread)
-    return ErrorEstimate(float(np.sqrt(ratio)), float(low), float(high), float(np.sqrt(e.max())), n)
+    def _stored(self) -> tuple[Sequence[Array], tuple[str, ...]]:
+        """Return one array an axis, and an order of the axes if the format has one that is not that of the space."""
+        return self.arrays, ()

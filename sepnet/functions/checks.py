@@ -9,7 +9,16 @@ from sepnet.backends.arrays import Array, device_of, float_name, namespace
 from sepnet.bases.checks import real_number
 from sepnet.spaces import TensorSpace
 
-__all__ = ["a_space", "box_order", "factors_of", "position", "text_notes"]
+__all__ = [
+    "a_space",
+    "box_order",
+    "cores_of",
+    "factors_of",
+    "one_array_an_axis",
+    "one_home",
+    "position",
+    "text_notes",
+]
 
 
 def a_space(space: object, caller: str) -> TensorSpace:
@@ -29,34 +38,72 @@ def factors_of(space: TensorSpace, factors: object) -> tuple[Array, ...]:
         If they are no real floating matrices of one library, device and dtype, or do not fit the space.
     """
     a_space(space, "sn.CP")
-    wanted = f"one array (n_i, R) per axis: {', '.join(space.names)}"
-    if not isinstance(factors, Sequence) or isinstance(factors, str | bytes):
-        msg = f"`factors` is {type(factors).__name__}, expected a list or tuple of arrays, {wanted}"
-        raise TypeError(msg)
-    for factor in factors:
-        if not hasattr(factor, "shape") or not hasattr(factor, "dtype"):
-            msg = f"`factors` holds {type(factor).__name__}, expected {wanted}; np.asarray(...) makes one of lists"
-            raise TypeError(msg)
-    if len(factors) != space.dim:
-        msg = f"`factors` has {len(factors)} members, expected one per axis: {', '.join(space.names)}"
-        raise ValueError(msg)
-    namespace(*factors)
-    first = factors[0]
-    for (name, basis), factor in zip(space.items, factors, strict=True):
+    arrays = one_array_an_axis(space, factors, "factor", "(n_i, R)")
+    first = arrays[0]
+    for (name, basis), factor in zip(space.items, arrays, strict=True):
         if factor.ndim != 2 or int(factor.shape[0]) != basis.size or factor.shape[1] != first.shape[1]:
             shape = f"({basis.size}, {first.shape[1] if first.ndim == 2 else 'R'})"
             msg = f"the factor of axis {name!r} has shape {tuple(factor.shape)}, expected {shape}"
             raise ValueError(msg)
-        if float_name(factor.dtype) is None:
+    one_home(space, arrays, "factor")
+    return arrays
+
+
+def cores_of(space: TensorSpace, cores: object) -> tuple[Array, ...]:
+    """Return the cores of a tensor train on `space` as a tuple.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no real floating arrays of one library, device and dtype, or do not fit the space or each other.
+    """
+    a_space(space, "sn.TensorTrain")
+    arrays = one_array_an_axis(space, cores, "core", "(r, n_i, r')")
+    rank = 1
+    for k, ((name, basis), core) in enumerate(zip(space.items, arrays, strict=True)):
+        right = "1" if k == space.dim - 1 else "r'"
+        fits = core.ndim == 3 and int(core.shape[0]) == rank and int(core.shape[1]) == basis.size
+        if not fits or int(core.shape[2]) < 1 or (right == "1" and int(core.shape[2]) != 1):
             msg = (
-                f"the factor of axis {name!r} has dtype {factor.dtype}, expected float32 or float64 in the byte order "
-                "of this machine: convert it, e.g. factor.astype(np.float64)"
+                f"the core of axis {name!r} has shape {tuple(core.shape)}, expected ({rank}, {basis.size}, {right}): "
+                "the first and last rank are 1, each core begins with the rank that the one before ends with"
+            )
+            raise ValueError(msg)
+        rank = int(core.shape[2])
+    one_home(space, arrays, "core")
+    return arrays
+
+
+def one_array_an_axis(space: TensorSpace, arrays: object, what: str, shape: str) -> tuple[Array, ...]:
+    """Return `arrays` as a tuple; raise TypeError or ValueError unless there is one array for each axis."""
+    wanted = f"one array {shape} per axis: {', '.join(space.names)}"
+    if not isinstance(arrays, Sequence) or isinstance(arrays, str | bytes):
+        msg = f"`{what}s` is {type(arrays).__name__}, expected a list or tuple of arrays, {wanted}"
+        raise TypeError(msg)
+    for array in arrays:
+        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+            msg = f"`{what}s` holds {type(array).__name__}, expected {wanted}; np.asarray(...) makes one of lists"
+            raise TypeError(msg)
+    if len(arrays) != space.dim:
+        msg = f"`{what}s` has {len(arrays)} members, expected one per axis: {', '.join(space.names)}"
+        raise ValueError(msg)
+    namespace(*arrays)
+    return tuple(arrays)
+
+
+def one_home(space: TensorSpace, arrays: Sequence[Array], what: str) -> None:
+    """Raise TypeError unless all arrays are real floating ones of one library, device and dtype."""
+    first = arrays[0]
+    for name, array in zip(space.names, arrays, strict=True):
+        if float_name(array.dtype) is None:
+            msg = (
+                f"the {what} of axis {name!r} has dtype {array.dtype}, expected float32 or float64 in the byte order "
+                f"of this machine: convert it, e.g. {what}.astype(np.float64)"
             )
             raise TypeError(msg)
-        if factor.dtype != first.dtype or device_of(factor) != device_of(first):
-            msg = f"the factor of axis {name!r} differs in dtype or device from the first: move them together"
+        if array.dtype != first.dtype or device_of(array) != device_of(first):
+            msg = f"the {what} of axis {name!r} differs in dtype or device from the first: move them together"
             raise TypeError(msg)
-    return tuple(factors)
 
 
 def position(name: str, value: object, domain: tuple[float, float], slack: float) -> float:

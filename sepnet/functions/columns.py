@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from hashlib import sha256
 from typing import final
 
 import numpy as np
@@ -36,6 +37,11 @@ class _Matrix:
         """Hash of the key."""
         return hash(self.key)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the coefficients, the same in every process."""
+        return sha256(self.key[1]).hexdigest()
+
     def values(self, x: np.ndarray, order: int, *, magnitude: bool = False) -> np.ndarray:
         """Return the derivatives of all columns at `x`, shape (n, R), or what their evaluation adds up."""
         last = self._last.get((order, magnitude))
@@ -54,6 +60,11 @@ class Column:
         self.matrix = matrix
         self.number = number
         self.order = order
+
+    @property
+    def key(self) -> str:
+        """What factors are ordered by."""
+        return f"{self.matrix.fingerprint}, {self.number}, {self.order}"
 
     def __eq__(self, other: object) -> bool:
         """Equal columns of equal factors are equal, so that like terms of functions are seen to be like."""

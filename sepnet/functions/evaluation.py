@@ -9,7 +9,7 @@ from sepnet.backends.arrays import Array, namespace
 from sepnet.functions.axis_maps import local_polynomials
 from sepnet.spaces import TensorSpace
 
-__all__ = ["column_values", "gradient", "hessian", "outer", "value"]
+__all__ = ["chunked", "column_values", "gradient", "hessian", "outer", "value"]
 
 # Points a chunk on the recurrence path: fits the caches (torch in eager mode is ten times slower unchunked).
 CHUNK = 4096
@@ -20,7 +20,7 @@ def value(space: TensorSpace, factors: Sequence[Array], points: Array) -> Array:
     tables = _tables(space, factors)
     if tables is not None:
         return dispatch.cp_value(points, *tables, names=space.names)
-    return _chunked(points, lambda part: (_products(_columns(space, factors, part, 0))[0],))[0]
+    return chunked(points, lambda part: (_products(_columns(space, factors, part, 0))[0],))[0]
 
 
 def gradient(space: TensorSpace, factors: Sequence[Array], points: Array) -> tuple[Array, Array]:
@@ -37,7 +37,7 @@ def gradient(space: TensorSpace, factors: Sequence[Array], points: Array) -> tup
         slopes = [xp.sum(first * rest, axis=1) for first, rest in zip(columns[1], others, strict=True)]
         return total, xp.stack(slopes, axis=1)
 
-    total, slopes = _chunked(points, part)
+    total, slopes = chunked(points, part)
     return total, slopes
 
 
@@ -64,7 +64,7 @@ def hessian(space: TensorSpace, factors: Sequence[Array], points: Array) -> tupl
             rows.append(xp.stack(row, axis=1))
         return total, xp.stack(slopes, axis=1), xp.stack(rows, axis=1)
 
-    total, slopes, second = _chunked(points, part)
+    total, slopes, second = chunked(points, part)
     return total, slopes, second
 
 
@@ -145,10 +145,24 @@ def _products(columns: Sequence[Array]) -> tuple[Array, list[Array]]:
     return xp.sum(before[-1] * columns[-1], axis=1), others
 
 
-def _chunked(points: Array, function: Callable[[Array], tuple[Array, ...]]) -> tuple[Array, ...]:
-    n = int(points.shape[0])
-    if n <= CHUNK:
+def chunked(points: Array, function: Callable[[Array], tuple[Array, ...]], *, share: float = 1.0) -> tuple[Array, ...]:
+    """Apply a function to pieces of `points` and join its results.
+
+    Parameters
+    ----------
+    points : array of shape (n, d)
+    function : callable
+        Points of shape (m, d) to arrays whose first dimension is m.
+    share : float, optional
+        Part of the usual `CHUNK` points in a piece, where a point takes more memory than usual.
+
+    Returns
+    -------
+    tuple of arrays
+    """
+    n, size = int(points.shape[0]), max(int(CHUNK * share), 64)
+    if n <= size:
         return function(points)
     xp = namespace(points)
-    parts = [function(points[k : min(k + CHUNK, n), :]) for k in range(0, n, CHUNK)]
+    parts = [function(points[k : min(k + size, n), :]) for k in range(0, n, size)]
     return tuple(xp.concat(list(column), axis=0) for column in zip(*parts, strict=True))

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sepnet.backends.arrays import Namespace, as_device, as_dtype, as_namespace, from_host
+from sepnet.backends.arrays import Namespace, as_device, as_dtype, as_namespace
 from sepnet.functions import storage
 from sepnet.functions.cp import CP
+from sepnet.functions.tensor_train import TensorTrain
+from sepnet.functions.tucker import Tucker
 
 __all__ = ["load"]
 
+KINDS = ("CP", "TensorTrain", "Tucker")
 
-def load(path: str | os.PathLike[str], *, xp: Namespace = None, device: Any = None, dtype: Any = None) -> CP:
-    """Read a function written by `CP.save`.
+
+def load(
+    path: str | os.PathLike[str], *, xp: Namespace = None, device: Any = None, dtype: Any = None
+) -> CP | TensorTrain | Tucker:
+    """Read a function written by its `save`.
 
     Parameters
     ----------
@@ -24,7 +30,8 @@ def load(path: str | os.PathLike[str], *, xp: Namespace = None, device: Any = No
 
     Returns
     -------
-    CP
+    CP, TensorTrain or Tucker
+        What was saved.
 
     Raises
     ------
@@ -39,8 +46,23 @@ def load(path: str | os.PathLike[str], *, xp: Namespace = None, device: Any = No
     device = None if device is None else as_device(device, target)
     dtype = None if dtype is None else as_dtype(dtype, target)
     stored = storage.read(path)
-    if stored.kind != "CP":
-        msg = f"{os.fspath(path)!r} holds a {stored.kind}, expected CP: update sepnet"
+    name = repr(os.fspath(path))
+    if stored.kind not in KINDS:
+        msg = f"{name} holds a {stored.kind}, expected one of {', '.join(KINDS)}: update sepnet"
         raise ValueError(msg)
-    kind = as_dtype(stored.factors[0].dtype, target) if dtype is None else dtype
-    return CP(stored.space, [from_host(f, target, device=device, dtype=kind) for f in stored.factors])
+    try:
+        function = _made(stored)
+    except (TypeError, ValueError) as error:
+        msg = f"{name} is no sound {stored.kind} ({error}): take a copy, or compute it again"
+        raise ValueError(msg) from error
+    return function.to(target, device=device, dtype=dtype)
+
+
+def _made(stored: storage.Stored) -> CP | TensorTrain | Tucker:
+    if stored.kind == "Tucker":
+        return Tucker(stored.space, stored.factors[:-1], stored.factors[-1])
+    if stored.kind == "TensorTrain" and stored.order:
+        stored.space.check_axes(stored.order, "order")
+        cores = [stored.factors[stored.space.names.index(name)] for name in stored.order]
+        return TensorTrain(stored.space, cores, stored.order)
+    return (CP if stored.kind == "CP" else TensorTrain)(stored.space, stored.factors)

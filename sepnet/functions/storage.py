@@ -1,8 +1,11 @@
 """Functions in HDF5 files: a small versioned format, written to a temporary file and renamed.
 
-Layout, version 1: attributes ``format = "sepnet"``, ``version``, ``kind`` ("CP"), ``checksum`` (SHA-256 of all that
-follows, see `_checksum`), ``note:*`` (free text); group ``axes`` with one member ``0, 1, ...`` per axis in order
-(attributes ``name``, ``basis``: class and parameters as JSON) and the coefficient matrix ``factor`` of shape (n_i, R).
+Layout, version 2: attributes ``format = "sepnet"``, ``version``, ``kind`` ("CP", "TensorTrain", ...), ``checksum``
+(SHA-256 of all that follows, see `_checksum`), ``note:*`` (free text); group ``axes`` with one member ``0, 1, ...``
+per axis in order (attributes ``name``, ``basis``: class and parameters as JSON) and the coefficients ``factor``: the
+matrix (n_i, R) of a CP function, the core (r_{i-1}, n_i, r_i) of a tensor train. A train along another order of the
+axes has the attribute ``order``, their names along it as JSON. A Tucker function has matrices (n_i, r_i), and its core
+(r_1, ..., r_d) as the dataset ``core``; files without it say version 1, which older readers take.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +30,30 @@ from sepnet.bases import BSpline, Chebyshev, Fourier, Legendre
 from sepnet.bases.basis import Basis
 from sepnet.spaces import TensorSpace
 
-__all__ = ["FORMAT_VERSION", "Stored", "read", "write"]
+__all__ = ["FORMAT_VERSION", "LIBRARY", "Stored", "checked_path", "read", "read_text", "replacing", "write"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# From this version of HDF5 on, all that describes the data carries checksums: in older files a flipped byte can crash
+# the library, or keep it busy for minutes. Texts of fixed length are among what is covered, others are not.
+LIBRARY = ("v110", "v110")
+# gzip packs no more than 1032 bytes into one.
+MAX_RATIO = 1100
 BASES: dict[str, type[Basis]] = {cls.__name__: cls for cls in (BSpline, Fourier, Legendre, Chebyshev)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """What a file holds: the kind of function, its space, host factors and free text attributes."""
+    """What a file holds: the kind of function, its space, host factors, free text, and the order along a train.
+
+    The order is empty where it is that of the space. There is one factor an axis; the core of a Tucker function comes
+    after them.
+    """
 
     kind: str
     space: TensorSpace
     factors: tuple[np.ndarray, ...]
     notes: dict[str, str]
+    order: tuple[str, ...] = ()
 
 
 def write(path: str | os.PathLike[str], stored: Stored) -> None:
@@ -53,7 +68,14 @@ def write(path: str | os.PathLike[str], stored: Stored) -> None:
     OSError
         If the folder does not exist or cannot be written, or `path` is a folder; no partial file is left behind.
     """
-    target = _checked(path).resolve()
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver=LIBRARY) as file:
+        _fill(file, stored)
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which takes its place at the end of the block; see `write`."""
+    target = checked_path(path).resolve()
     if target.is_dir():
         msg = f"`path` is {str(path)!r}, a folder, expected a file: add a name such as 'u.h5'"
         raise IsADirectoryError(msg)
@@ -65,8 +87,7 @@ def write(path: str | os.PathLike[str], stored: Stored) -> None:
     try:
         # Created by the system with the usual permissions, which only it knows without changing the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        with h5py.File(temporary, "w") as file:
-            _fill(file, stored)
+        yield temporary
         if target.exists():
             temporary.chmod(stat.S_IMODE(target.stat().st_mode))
         temporary.replace(target)
@@ -75,7 +96,7 @@ def write(path: str | os.PathLike[str], stored: Stored) -> None:
         raise
 
 
-def _checked(path: object) -> Path:
+def checked_path(path: object) -> Path:
     """Return `path` as a Path.
 
     Raises
@@ -94,16 +115,43 @@ def _checked(path: object) -> Path:
 
 
 def _fill(file: h5py.File, stored: Stored) -> None:
-    file.attrs.update({"format": "sepnet", "version": FORMAT_VERSION, "kind": stored.kind})
+    factors, core = stored.factors[: stored.space.dim], stored.factors[stored.space.dim :]
+    file.attrs["version"] = FORMAT_VERSION if core else 1
+    _put(file, "format", "sepnet")
+    _put(file, "kind", stored.kind)
     for key, text in stored.notes.items():
-        file.attrs[f"note:{key}"] = text
+        _put(file, f"note:{key}", text)
     bases = [json.dumps(_describe(basis)) for basis in stored.space.bases]
-    file.attrs["checksum"] = _checksum(stored.kind, stored.space.names, bases, stored.factors, stored.notes)
-    for number, (name, basis, factor) in enumerate(zip(stored.space.names, bases, stored.factors, strict=True)):
+    names = [*stored.space.names, *stored.order]
+    _put(file, "checksum", _checksum(stored.kind, names, bases, stored.factors, stored.notes))
+    if stored.order:
+        _put(file, "order", json.dumps(stored.order))
+    for number, (name, basis, factor) in enumerate(zip(stored.space.names, bases, factors, strict=True)):
         group = file.create_group(f"axes/{number}")
-        group.attrs["name"] = name
-        group.attrs["basis"] = basis
+        _put(group, "name", name)
+        _put(group, "basis", basis)
         group.create_dataset("factor", data=factor, compression="gzip")
+    for array in core:
+        file.create_dataset("core", data=array, compression="gzip")
+
+
+def _put(group: h5py.Group, key: str, text: str) -> None:
+    data = text.encode()
+    group.attrs.create(key, data, dtype=h5py.string_dtype("utf-8", max(len(data), 1)))
+
+
+def read_text(group: h5py.Group, key: str) -> str:
+    """Return the text of an attribute, of fixed length or, as in older files, of any.
+
+    Raises
+    ------
+    KeyError
+        If there is no such attribute.
+    UnicodeDecodeError
+        If it is no UTF-8.
+    """
+    value = group.attrs[key]
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _checksum(
@@ -137,7 +185,7 @@ def read(path: str | os.PathLike[str]) -> Stored:
     ValueError
         If the file is truncated, damaged, foreign, or of a newer version.
     """
-    target = _checked(path)
+    target = checked_path(path)
     if target.is_dir():
         msg = f"`path` is {str(target)!r}, a folder, expected a file written by `u.save`: add its name"
         raise IsADirectoryError(msg)
@@ -158,19 +206,33 @@ def read(path: str | os.PathLike[str]) -> Stored:
     return result
 
 
+def _numbers(dataset: h5py.Dataset, file_size: int) -> np.ndarray:
+    """Return the numbers of a dataset; one that claims more than its file can hold is damaged, and is not read.
+
+    HDF5 would fill the memory with it, or be busy for minutes, before the checksum is asked.
+    """
+    claimed = max(dataset.size, prod(dataset.chunks or ())) * dataset.dtype.itemsize
+    if claimed > MAX_RATIO * file_size:
+        msg = f"the dataset {dataset.name!r} claims {claimed} bytes in a file of {file_size}"
+        raise ValueError(msg)
+    return np.asarray(dataset)
+
+
 def _parse(file: h5py.File, target: Path) -> Stored | str:
     """Return what the file holds, or why it is refused though it was understood."""
-    if file.attrs.get("format") != "sepnet":
+    if "format" not in file.attrs or read_text(file, "format") != "sepnet":
         return f"{str(target)!r} is an HDF5 file, but not one written by sepnet: expected the attribute format='sepnet'"
     version = int(file.attrs["version"])
     if version > FORMAT_VERSION:
         return f"{str(target)!r} has format version {version}, this sepnet reads up to {FORMAT_VERSION}: update sepnet"
-    kind = str(file.attrs["kind"])
-    notes = {k.removeprefix("note:"): str(v) for k, v in file.attrs.items() if k.startswith("note:")}
+    kind = read_text(file, "kind")
+    notes = {key.removeprefix("note:"): read_text(file, key) for key in file.attrs if key.startswith("note:")}
     groups = [file[f"axes/{number}"] for number in range(len(file["axes"]))]
-    names, bases = [str(g.attrs["name"]) for g in groups], [str(g.attrs["basis"]) for g in groups]
-    factors = [np.asarray(g["factor"]) for g in groups]
-    if file.attrs["checksum"] != _checksum(kind, names, bases, factors, notes):
+    names, bases = [read_text(g, "name") for g in groups], [read_text(g, "basis") for g in groups]
+    datasets = [*(g["factor"] for g in groups), *([file["core"]] if "core" in file else [])]
+    factors = [_numbers(dataset, target.stat().st_size) for dataset in datasets]
+    order = tuple(str(name) for name in json.loads(read_text(file, "order"))) if "order" in file.attrs else ()
+    if read_text(file, "checksum") != _checksum(kind, [*names, *order], bases, factors, notes):
         return f"{str(target)!r} is damaged, its checksum does not fit: take a copy, or compute it again"
     native = tuple(np.asarray(factor, dtype=factor.dtype.newbyteorder("=")) for factor in factors)
     if any(float_name(factor.dtype) is None for factor in native):
@@ -178,4 +240,4 @@ def _parse(file: h5py.File, target: Path) -> Stored | str:
             f"{str(target)!r} holds {native[0].dtype} numbers, expected float32 or float64: convert and save it again"
         )
     space = TensorSpace(**{name: _basis(text) for name, text in zip(names, bases, strict=True)})
-    return Stored(kind, space, native, notes)
+    return Stored(kind, space, native, notes, order)

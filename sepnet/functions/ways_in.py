@@ -1,10 +1,10 @@
-"""The ways in: a dense array of values, a callable or an expression becomes a CP function."""
+"""The ways in: a dense array of values, a callable or an expression becomes a separable function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 
@@ -17,8 +17,12 @@ from sepnet.functions.base import SeparableFunction
 from sepnet.functions.checks import a_space
 from sepnet.functions.columns import Column
 from sepnet.functions.cp import CP
-from sepnet.functions.dense import decompose, mode_product
+from sepnet.functions.dense import decompose, mode_product, number
 from sepnet.functions.rounding import check_accuracy
+from sepnet.functions.tensor_train import TensorTrain
+from sepnet.functions.trains import dense_to_train
+from sepnet.functions.tucker import Tucker
+from sepnet.functions.tucker_tensors import st_hosvd
 from sepnet.spaces import TensorSpace
 from sepnet.univariate import Univariate, describe_callable
 
@@ -28,8 +32,24 @@ __all__ = ["interpolate", "project"]
 MAX_SAMPLES = 2**26
 CHUNK = 2**16
 
+Format: TypeAlias = Literal["cp", "tt", "tucker"]
 
-def interpolate(array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: int | None = None) -> CP:
+
+@overload
+def interpolate(
+    array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: int | None = None, format: Literal["cp"] = "cp"
+) -> CP: ...
+@overload
+def interpolate(
+    array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: int | None = None, format: Literal["tt"]
+) -> TensorTrain: ...
+@overload
+def interpolate(
+    array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: int | None = None, format: Literal["tucker"]
+) -> Tucker: ...
+def interpolate(
+    array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: int | None = None, format: Format = "cp"
+) -> CP | TensorTrain | Tucker:
     """Return the function of a space that takes given values at its nodes.
 
     Parameters
@@ -43,10 +63,12 @@ def interpolate(array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: in
         error is computed, not estimated.
     rank : int, optional
         Largest rank. With it the error may stay above `tol`.
+    format : {"cp", "tt", "tucker"}, optional
+        A sum of products, fitted, or a tensor train or Tucker function, by singular value decompositions.
 
     Returns
     -------
-    CP
+    CP, TensorTrain or Tucker
         In the namespace, dtype and device of `array`.
 
     Raises
@@ -54,7 +76,8 @@ def interpolate(array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: in
     TypeError
         If `array` holds no real floating numbers.
     ValueError
-        If its shape is not that of the space, it is not finite, or `tol` or `rank` is out of range.
+        If its shape is not that of the space, it is not finite, `tol` or `rank` is out of range, or there is no such
+        format.
 
     Examples
     --------
@@ -70,6 +93,7 @@ def interpolate(array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: in
     """
     a_space(space, "sn.interpolate")
     check_accuracy(tol, rank)
+    _check_format(format)
     if not hasattr(array, "dtype") or not hasattr(array, "shape"):
         array = numbers("sn.interpolate: `array`", array)
     xp = namespace(array)
@@ -89,24 +113,69 @@ def interpolate(array: Array, space: TensorSpace, tol: float = 1e-6, *, rank: in
     for k, basis in enumerate(space.bases):
         matrix = axis_maps.mass_root(basis) @ axis_maps.collocation_inverse(basis)
         array = mode_product(array, from_host(matrix, xp, device=device, dtype=dtype), k)
-    return _from_orthonormal(array, space, tol, rank)
+    return _from_orthonormal(array, space, tol, rank, format)
 
 
-def _from_orthonormal(tensor: Array, space: TensorSpace, tol: float, rank: int | None) -> CP:
+def _check_format(format: object) -> None:
+    if format not in ("cp", "tt", "tucker"):
+        msg = f"`format` is {format!r}, expected 'cp' (a sum of products), 'tt' (a tensor train) or 'tucker'"
+        raise ValueError(msg)
+
+
+def _from_orthonormal(
+    tensor: Array, space: TensorSpace, tol: float, rank: int | None, format: Format
+) -> CP | TensorTrain | Tucker:
     """Separate an array of coefficients in orthonormal coordinates, in which Euclidean and L2 norm are one."""
-    columns = decompose(tensor, tol=tol, rank=rank)
     xp, device, dtype = namespace(tensor), device_of(tensor), tensor.dtype
-    roots = [axis_maps.mass_root_inverse(basis) for basis in space.bases]
-    return CP(space, [from_host(s, xp, device=device, dtype=dtype) @ c for s, c in zip(roots, columns, strict=True)])
+    inverses = [axis_maps.mass_root_inverse(basis) for basis in space.bases]
+    roots = [from_host(inverse, xp, device=device, dtype=dtype) for inverse in inverses]
+    if format == "cp":
+        columns = decompose(tensor, tol=tol, rank=rank)
+        return CP(space, [s @ c for s, c in zip(roots, columns, strict=True)])
+    allowed = tol * number(xp.linalg.vector_norm(tensor))
+    if format == "tucker":
+        frames, core, _ = st_hosvd(tensor, allowed, rank)
+        return Tucker(space, [s @ frame for s, frame in zip(roots, frames, strict=True)], core)
+    cores, _ = dense_to_train(tensor, allowed, rank)
+    moved = [xp.tensordot(s, core, axes=([1], [1])) for s, core in zip(roots, cores, strict=True)]
+    return TensorTrain(space, [xp.permute_dims(core, (1, 0, 2)) for core in moved])
 
 
+@overload
 def project(
     f: Callable[[np.ndarray], np.ndarray] | Coefficient | SeparableFunction | float,
     space: TensorSpace,
     rank: int | None = 8,
     *,
     tol: float = 1e-8,
-) -> CP:
+    format: Literal["cp"] = "cp",
+) -> CP: ...
+@overload
+def project(
+    f: Callable[[np.ndarray], np.ndarray] | Coefficient | SeparableFunction | float,
+    space: TensorSpace,
+    rank: int | None = 8,
+    *,
+    tol: float = 1e-8,
+    format: Literal["tt"],
+) -> TensorTrain: ...
+@overload
+def project(
+    f: Callable[[np.ndarray], np.ndarray] | Coefficient | SeparableFunction | float,
+    space: TensorSpace,
+    rank: int | None = 8,
+    *,
+    tol: float = 1e-8,
+    format: Literal["tucker"],
+) -> Tucker: ...
+def project(
+    f: Callable[[np.ndarray], np.ndarray] | Coefficient | SeparableFunction | float,
+    space: TensorSpace,
+    rank: int | None = 8,
+    *,
+    tol: float = 1e-8,
+    format: Format = "cp",
+) -> CP | TensorTrain | Tucker:
     """Return the L2 projection of a callable, an expression or a function into a space, at a bounded rank.
 
     An expression of the coordinates (`sn.product`, `sn.apply`, sums and products of these) is projected term by term,
@@ -125,10 +194,12 @@ def project(
     tol : float, optional
         For callables: relative L2 error of the separation (not of the projection) at which a lower rank than `rank`
         will do. An expression keeps one column a term, up to `rank`.
+    format : {"cp", "tt", "tucker"}, optional
+        A sum of products, a tensor train or a Tucker function.
 
     Returns
     -------
-    CP
+    CP, TensorTrain or Tucker
         On the host, in float64; ``u.to(...)`` moves it.
 
     Raises
@@ -137,7 +208,7 @@ def project(
         If `f` is none of these, or returns no real numbers.
     ValueError
         If the sampling grid is too large (more than 2**26 points), `f` depends on other axes, or returns a wrong
-        shape or values that are not finite.
+        shape or values that are not finite, or there is no such format.
 
     Examples
     --------
@@ -154,8 +225,13 @@ def project(
     """
     a_space(space, "sn.project")
     check_accuracy(tol, rank)
+    _check_format(format)
     if isinstance(f, Real | Coefficient | SeparableFunction):
         u = _project_expression(as_coefficient(f, "f"), space)
+        if format != "cp":
+            # Equal columns of the terms are one: what these formats save before their ranks are cut.
+            exact = (TensorTrain if format == "tt" else Tucker).from_cp(u).compress(1e-14)
+            return exact if rank is None or exact.rank <= rank else exact.compress(rank=rank)
         return u if rank is None or u.rank <= rank else u.compress(rank=rank)
     if not callable(f):
         msg = (
@@ -163,16 +239,18 @@ def project(
             "the coordinates, or a function; for an array of values use sn.interpolate"
         )
         raise TypeError(msg)
-    return _project_callable(f, space, rank, tol)
+    return _project_callable(f, space, rank, tol, format)
 
 
-def _project_callable(f: Callable[[np.ndarray], np.ndarray], space: TensorSpace, rank: int | None, tol: float) -> CP:
+def _project_callable(
+    f: Callable[[np.ndarray], np.ndarray], space: TensorSpace, rank: int | None, tol: float, format: Format
+) -> CP | TensorTrain | Tucker:
     rules = [basis.quadrature(2 * basis.degree + 3) for basis in space.bases]
     tensor = _sample(f, space, [rule.points for rule in rules])
     for k, (basis, rule) in enumerate(zip(space.bases, rules, strict=True)):
         matrix = axis_maps.mass_root(basis) @ axis_maps.projector(basis, *rule)
         tensor = mode_product(tensor, matrix, k)
-    return _from_orthonormal(tensor, space, tol, rank)
+    return _from_orthonormal(tensor, space, tol, rank, format)
 
 
 def _sample(f: Callable[[np.ndarray], np.ndarray], space: TensorSpace, points: Sequence[np.ndarray]) -> np.ndarray:

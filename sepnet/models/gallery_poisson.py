@@ -24,6 +24,9 @@ __all__ = ["expand", "heat_integral", "poisson_1", "poisson_kan", "poisson_peak"
 _HIGHEST = 512
 # poisson_1: rank and domain for few variables.
 _RANKS = {1: 1, 2: 6, 3: 10}
+# For more: cells and rank, the tolerance in the energy, and that from 17 variables on, where the value at the centre
+# sees errors of the energy 1e6 times as large.
+_MANY_CELLS, _MANY_RANK, _TOL, _TIGHT_TOL = 48, 64, 1e-8, 1e-11
 _UNIT = {1: "unit interval", 2: "unit square", 3: "unit cube"}
 
 
@@ -261,12 +264,12 @@ def poisson_1(d: int = 6, cells: Cells = None, degree: int = 3, *, rank: int | N
     d : int, optional
         Number of variables; the axes are ``x1``, ``x2``, ...
     cells : int or mapping of str to int, optional
-        Cells per axis, 16 by default.
+        Cells per axis; by default 16, and 48 from 4 variables on.
     degree : int, optional
         Degree of the splines.
     rank : int, optional
-        Rank to solve with. By default the one beyond which the error on 16 cells no longer falls: 1, 6, 10 for
-        d = 1, 2, 3, and 16 from 4 on.
+        Rank to solve with. By default the one beyond which the error on 16 cells no longer falls, 1, 6, 10 for
+        d = 1, 2, 3; from 4 on a tolerance decides instead, 1e-8 and from 17 on 1e-11.
 
     Returns
     -------
@@ -277,6 +280,12 @@ def poisson_1(d: int = 6, cells: Cells = None, degree: int = 3, *, rank: int | N
     ValueError
         If a constant is out of its range.
 
+    Notes
+    -----
+    The form is its own Kronecker sum, so that a sum of exponentials is the solution; its rank grows with the logarithm
+    of the tolerance, and time and memory are linear in d. On 48 cells the relative error at the centre is 2.5e-7 for
+    d = 6 (rank 26), 5.0e-7 for d = 10 (rank 26), and 3e-5 for d = 64 (rank 33).
+
     Examples
     --------
     >>> case = poisson_1(2)
@@ -284,7 +293,8 @@ def poisson_1(d: int = 6, cells: Cells = None, degree: int = 3, *, rank: int | N
     0.073671353282
     """
     count = whole("d", d, at_least=1)
-    sizes = mesh(cells, {f"x{i + 1}": 16 for i in range(count)})
+    few = count in _RANKS
+    sizes = mesh(cells, {f"x{i + 1}": 16 if few else _MANY_CELLS for i in range(count)})
     space = _space((0.0, 1.0), sizes, degree)
 
     def reference(points: np.ndarray) -> np.ndarray:
@@ -299,10 +309,16 @@ def poisson_1(d: int = 6, cells: Cells = None, degree: int = 3, *, rank: int | N
         problem=_poisson(space, 1.0),
         reference=reference,
         reference_error=max(accuracy, float(np.finfo(np.float64).eps)),
-        options={"rank": _RANKS.get(count, 16) if rank is None else whole("rank", rank, at_least=1)},
+        options=_options_for(count) if rank is None else {"rank": whole("rank", rank, at_least=1)},
         constants={"d": count, "cells": sizes, "degree": degree},
         samples=20_000,
     )
+
+
+def _options_for(d: int) -> dict[str, float]:
+    if d in _RANKS:
+        return {"rank": _RANKS[d]}
+    return {"rank": _MANY_RANK, "tol": _TOL if d <= 16 else _TIGHT_TOL}
 
 
 def heat_integral(points: np.ndarray, step: float = 0.3) -> np.ndarray:

@@ -16,7 +16,7 @@ from sepnet.models.gallery_problem import Cells, GalleryProblem, interval, mesh,
 from sepnet.problems import LeastSquares
 from sepnet.spaces import TensorSpace
 
-__all__ = ["advection_diffusion", "heat", "image_error", "path"]
+__all__ = ["advection_diffusion", "evolution_constants", "heat", "image_error", "path"]
 
 
 def heat(
@@ -80,15 +80,54 @@ def heat(
         parts = [a * np.sin(k * np.pi * position) * np.exp(-(k**2) * decay) for k, a in enumerate(sines, 1)]
         return np.asarray(reduce(add, parts))
 
+    problem = LeastSquares(
+        space.d.t - diffusivity * space.d.x**2,
+        initial={"t": apply(initial, x)},
+        stability=evolution_constants(times[1] - times[0]),
+    )
     return GalleryProblem(
         name="heat",
         title="Heat equation over space, time and diffusivity",
-        problem=LeastSquares(space.d.t - diffusivity * space.d.x**2, initial={"t": apply(initial, x)}),
+        problem=problem,
         reference=reference,
         reference_error=float(np.finfo(np.float64).eps),
         options={"rank": whole("rank", rank, at_least=1)},
         constants={"cells": sizes, "degree": order, "t": times, "kappa": range_, "amplitudes": sines},
     )
+
+
+def evolution_constants(duration: float) -> tuple[float, float]:
+    r"""Return C and C_0 of the error bound for advection and diffusion over a time T between zero walls.
+
+    Let ``e_t + b . grad e - div(k grad e) = r`` with ``div b = 0``, ``k >= 0`` and ``e = 0`` on the walls. Tested with
+    e, at a time t and for fixed parameters::
+
+        1/2 d/dt ||e||**2 + (b . grad e, e) + (k grad e, grad e) = (r, e),   (b . grad e, e) = 1/2 (b, grad e**2) = 0,
+
+    so that ``d/dt ||e|| <= ||r||`` and ``||e(t)|| <= ||e(0)|| + int_0^t ||r||``. The norm of integration from 0 to t
+    on L2(0, T) is ``2 T / pi``: its largest singular value, with ``sin(pi t / (2 T))`` as the result. Hence, by the
+    triangle inequality in L2(0, T), and again over the parameters::
+
+        ||e||  <=  (2 T / pi) ||r||  +  T**(1/2) ||e(0)||
+
+    in L2 of the whole box.
+
+    Parameters
+    ----------
+    duration : float
+        T.
+
+    Returns
+    -------
+    float, float
+        ``2 T / pi`` and ``T**(1/2)``.
+
+    Examples
+    --------
+    >>> [round(c, 3) for c in evolution_constants(4.0)]
+    [2.546, 2.0]
+    """
+    return 2 * duration / math.pi, math.sqrt(duration)
 
 
 def advection_diffusion(
@@ -167,6 +206,7 @@ def advection_diffusion(
     x, y, _, _, spin, spread = space.coordinates
     d = space.d
     operator = d.t + spin * (x * d.y - y * d.x) - spread * (d.x**2 + d.y**2 + d.z**2)
+    duration = ranges["t"][1] - ranges["t"][0]
     plume = product(**{name: _bell(centre, sigma) for name, centre in zip("xyz", c, strict=True)})
 
     def reference(points: np.ndarray) -> np.ndarray:
@@ -179,7 +219,7 @@ def advection_diffusion(
     return GalleryProblem(
         name="advection-diffusion",
         title="Rotating plume over space, time, angular velocity and diffusivity (6-D)",
-        problem=LeastSquares(operator, initial={"t": plume}),
+        problem=LeastSquares(operator, initial={"t": plume}, stability=evolution_constants(duration)),
         reference=reference,
         reference_error=image_error(half, c, sigma, **ranges),
         options={"rank": whole("rank", rank, at_least=1)},

@@ -1,0 +1,51 @@
+"""What is known of a run: why it ended, its sweeps, and what it needs to go on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+__all__ = ["Record", "Saved", "State", "Status"]
+
+
+@final
+class Status(Enum):
+    """Why a solve ended. The value is the sentence for the user, with the next step."""
+
+    CONVERGED = "The residual is below the tolerance."
+    RANK_LIMITED = "The rank asked for does not reach the tolerance: raise rank=."
+    MESH_LIMITED = "The residual no longer falls with the rank: refine the axis named in `refine`."
+    STAGNATED = "The residual stagnates above the tolerance: try another seed=, or a larger rank=."
+    INTERRUPTED = "The solve was interrupted; u is the best function so far: solve again to go on."
+    FAILED = "The solve failed; u is the last sound function: see `message`."
+
+
+class Record(NamedTuple):
+    """One sweep: number, rank with the lifted data, relative residual, seconds since the start of the iteration."""
+
+    sweep: int
+    rank: int
+    residual: float
+    seconds: float
+
+
+@final
+@dataclass(frozen=True)
+class State:
+    """What an iteration needs to go on: host arrays by name, and numbers and texts that JSON knows."""
+
+    arrays: dict[str, list[np.ndarray]]
+    numbers: dict[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Saved:
+    """What a run needs to go on: its history, the best iterate, and the states of its iterations in order of use."""
+
+    history: tuple[Record, ...]
+    best: tuple[float, list[np.ndarray]]
+    states: tuple[State, ...]
