@@ -214,8 +214,8 @@ def _case(options: argparse.Namespace) -> tuple[GalleryProblem, dict[str, Any]]:
         pairs += [(name, getattr(options, name)) for name in ("rank", "degree") if getattr(options, name) is not None]
         values = _once(pairs, "the constant {} is given twice: give it once")
         msg = ""
-        if options.tol is not None and not 0 < options.tol < float("inf"):
-            msg = f"--tol is {options.tol}, expected a positive number"
+        if options.tol is not None and not 0 < options.tol <= 1:
+            msg = f"--tol is {options.tol}, expected a positive number up to 1"
         elif options.seed < 0:
             msg = f"--seed is {options.seed}, expected an integer >= 0"
         elif "rank" in values and options.method == "full":

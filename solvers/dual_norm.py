@@ -25,8 +25,9 @@ __all__ = ["DualNorm"]
 
 # Relative error of the sum of exponentials.
 CLOSE = 1e-3
-# Columns of ``A u - b``, as a tensor train, up to which they are orthogonalised: 2 s at 30 functions in 10 variables.
-MOST_COLUMNS = 100
+# Multiplications that orthogonalising ``A u - b``, as a tensor train, may take: 100 columns of 40 functions in 10
+# variables, 2 s, or 250 columns of 10 functions in 3.
+MOST_WORK = 2e10
 
 
 @final
@@ -123,7 +124,10 @@ class DualNorm:
         scale = self.reference if self.reference > 0.0 else 1.0
         if difference < 100 * floor:
             rank = int(factors[0].shape[1])
-            if max(s * rank + t for s, t in self._states) <= MOST_COLUMNS:
+            columns = [s * rank + t for s, t in self._states]
+            sizes = [int(left.shape[0]) for left in self._left]
+            work = 2 * int(self._weights.shape[0]) * sum(n * c**3 for n, c in zip(sizes, columns, strict=True))
+            if work <= MOST_WORK:
                 return self._orthogonalised(factors) * scale, 16 * float(xp.finfo(factors[0].dtype).eps) * scale
         return sqrt(max(difference, 0.0)) * scale, sqrt(floor) * scale
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Namespace, as_device, as_dtype, as_namespace, float_name, library_name
-from sepnet.functions import CP, TensorTrain
+from sepnet.backends.arrays import (
+    Namespace,
+    as_device,
+    as_dtype,
+    as_namespace,
+    float_name,
+    library_name,
+    to_host,
+)
+from sepnet.functions import CP, TensorTrain, Tucker
 from sepnet.functions.base import SeparableFunction
 from sepnet.functions.storage import checked_path
 from sepnet.problems import Galerkin, LeastSquares, Problem
@@ -66,10 +74,8 @@ class Options:
         if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int | np.integer) or rank < 1):
             msg = f"`rank` is {rank!r}, expected an integer >= 1"
             raise ValueError(msg)
-        if tol is not None and (
-            isinstance(tol, bool) or not isinstance(tol, Real) or not 0 < float(tol) < float("inf")
-        ):
-            msg = f"`tol` is {tol!r}, expected a positive number"
+        if tol is not None and (isinstance(tol, bool) or not isinstance(tol, Real) or not 0 < float(tol) <= 1):
+            msg = f"`tol` is {tol!r}, expected a positive number up to 1: it is relative to what the lifted data leave"
             raise ValueError(msg)
         if options["method"] not in METHODS:
             msg = f"`method` is {options['method']!r}, expected one of {', '.join(map(repr, METHODS))}"
@@ -120,12 +126,17 @@ def _start(problem: Problem, start: object) -> SeparableFunction | None:
     function = start.u if isinstance(start, Solution) else start
     if function is None:
         return None
+    if isinstance(function, Tucker):
+        function = function.to_train()
     if not isinstance(function, CP | TensorTrain):
         msg = f"`start` is {type(start).__name__}, expected a solution or a function such as solution.u"
         raise TypeError(msg)
     axes, given = problem.space, function.space
     if given.names != axes.names or any(a.domain != b.domain for a, b in zip(given.bases, axes.bases, strict=True)):
         msg = f"`start` lives on {given!r}, expected a function on the box of the problem, {axes!r}; any mesh will do"
+        raise ValueError(msg)
+    if not all(np.isfinite(to_host(a)).all() for a in function.arrays):
+        msg = "`start` has coefficients that are not finite, expected a sound function: check where it comes from"
         raise ValueError(msg)
     return function
 
@@ -154,7 +165,8 @@ def _order(problem: Problem, options: dict[str, Any]) -> tuple[str, ...] | None:
     if options["format"] != "tt":
         msg = "`order` is given, but only trains have an order: use format='tt'"
         raise ValueError(msg)
-    if isinstance(order, str) or not all(isinstance(n, str) for n in order) or sorted(order) != sorted(names):
+    sequence = isinstance(order, Sequence) and not isinstance(order, str)
+    if not sequence or not all(isinstance(n, str) for n in order) or sorted(order) != sorted(names):
         msg = f"`order` is {order!r}, expected each of the axes {', '.join(names)} once"
         raise ValueError(msg)
     return tuple(order)

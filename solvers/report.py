@@ -131,7 +131,8 @@ def with_data(solution: Solution, prepared: Prepared) -> Solution:
 def _advice(outcome: Outcome) -> str:
     if outcome.status in (Status.RANK_LIMITED, Status.STAGNATED) and outcome.residual > NO_PROGRESS:
         return (
-            "the residual hardly fell: the problem may have no unique solution (only natural boundary conditions and "
-            "no reaction term?), or the mesh may not see the data"
+            "the residual hardly fell below that of the lifted data: the mesh may not see what is left of the source "
+            "(all there is, if the data are close to the solution: see residual_norm), or the problem may have no "
+            "unique solution (only natural boundary conditions and no reaction term?)"
         )
     return ""

@@ -149,12 +149,13 @@ def test_every_step_of_a_low_rank_iteration(format, case, rank, seed):
     size = abs(exact) + 1e-300
     # The ridge of a step, and columns that become parallel, leave some 1e-8 of the energy.
     slack, last = 1e-7 * size, math.inf
-    for v, energy, work in iterate(case, format, rank, seed):
+    for number, (v, energy, work) in enumerate(iterate(case, format, rank, seed)):
         assert abs(float(v @ case.A @ v) - energy) <= slack
         assert abs(energy - work) <= slack  # a(u, u) = f(u)
         assert norm(case.P, v) <= dual / case.alpha * (1 + 1e-6)
         functional = energy - 2 * work
-        assert functional <= last + slack
+        # In its first sweep a train is cut from the rank that it starts with to the largest allowed.
+        assert functional <= last + slack or (format == "tt" and number < case.problem.space.dim)
         assert abs(norm(case.A, v - u) ** 2 - (functional - exact)) <= slack  # the energy identity
         last = functional
     if case.problem.space.dim == 1:

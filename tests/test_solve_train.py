@@ -469,3 +469,48 @@ def test_error_bounds_and_goals_hold(tol, d):
     assert abs(goal.value - exact**2) <= goal.bound.value
     assert goal.value == pytest.approx(solution.u.integrate(), rel=1e-12)
     assert EPS < bound.value < (10 * tol + 0.2) * exact
+
+
+def cube():
+    V = sn.TensorSpace(**{n: sn.BSpline((0, 1), cells=8, zero="both") for n in "xyz"})
+    form = sn.inner(V.d.x, V.d.x) + sn.inner(V.d.y, V.d.y) + sn.inner(V.d.z, V.d.z)
+    return V, sn.Galerkin(form, source=1)
+
+
+@pytest.mark.parametrize("wind", [0.0, 30.0])
+def test_small_residuals_are_measured_at_ranks_of_some_dozens(wind):
+    """The Gram formula sees nothing below 1.2e-7: a function that meets the tolerance must not be called stagnated."""
+    V, problem = cube()
+    x, y, z = V.coordinates
+    form = problem.form + sn.inner(x * y * z * V.d.x, V.d.x)
+    form = form if wind == 0.0 else form + sn.inner(wind * y * V.d.x, V.identity)
+    solution = sn.solve(sn.Galerkin(form, source=1), tol=1e-8)
+    assert solution.converged
+    assert solution.residual <= 1e-8
+
+
+def test_a_start_of_every_format_and_none_that_is_unsound():
+    V, problem = cube()
+    u = sn.solve(problem, tol=1e-5, format="tt").u
+    for start in (u, sn.Tucker.from_train(u), sn.solve(problem, tol=1e-5)):
+        for format in ("cp", "tt"):
+            assert sn.solve(problem, tol=1e-5, start=start, format=format).converged
+    broken = sn.CP(V, [np.full((n, 1), np.nan) for n in V.shape])
+    with pytest.raises(ValueError, match="`start` has coefficients that are not finite"):
+        sn.solve(problem, start=broken)
+    with pytest.raises(TypeError, match="`start` is int, expected a solution or a function"):
+        sn.solve(problem, start=5)
+    other = sn.TensorSpace(**{n: sn.BSpline((0, 2), cells=4) for n in "xyz"})
+    with pytest.raises(ValueError, match=r"`start` lives on .*expected a function on the box of the problem"):
+        sn.solve(problem, start=sn.CP(other, [np.ones((n, 1)) for n in other.shape]))
+
+
+def test_orders_and_tolerances_that_are_none():
+    _, problem = cube()
+    for order in (5, "xyz", ("x", "y"), ("x", "y", 3)):
+        with pytest.raises(ValueError, match="expected each of the axes x, y, z once"):
+            sn.solve(problem, format="tt", order=order)
+    with pytest.raises(ValueError, match="only trains have an order"):
+        sn.solve(problem, order=("x", "y", "z"))
+    with pytest.raises(ValueError, match=r"`tol` is 3\.0, expected a positive number up to 1"):
+        sn.solve(problem, tol=3.0)

@@ -272,7 +272,8 @@ class SeparableFunction(Values, Algebra):
             return self, self._from_products(other.space, theirs)
         if mine is not None:
             return other._from_products(self.space, mine), other
-        msg = f"functions meet that are {type(self).__name__} and {type(other).__name__}: convert one with u.to_cp(...)"
+        pair = f"{type(self).__name__} and {type(other).__name__}"
+        msg = f"functions meet that are {pair}: convert one, e.g. with u.to_train()"
         raise TypeError(msg)
 
     def _joined(self, other: Self) -> tuple[Self, Self]:
