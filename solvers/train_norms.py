@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from sepnet.backends.arrays import to_host
-from sepnet.functions.trains import add_trains, cp_to_train, scale
+from sepnet.functions.trains import add_trains, cp_to_train, scale, train_norm
 from sepnet.operators import Operator
 from sepnet.solvers.assembly import AxisAssembler, assemblers
 from sepnet.solvers.automaton import Automaton, build_automaton
@@ -54,7 +54,7 @@ def train_residual(system: System, lift: Any, cores: Sequence[np.ndarray], order
         if rest.terms:
             values = separable_values(system.space, rest, axes, operator.face)
             image = add_trains(image, scale(cp_to_train([values[k] for k in order]), -1.0))
-        norms.append(_norm(image))
+        norms.append(train_norm(image))
     return hypot(*norms)
 
 
@@ -97,20 +97,6 @@ def _multiplied(
     return result
 
 
-def _norm(cores: Sequence[np.ndarray]) -> float:
-    """Return what `train_norm` does; the orthonormal factors, half of its work, are left out."""
-    carried: Any = np.ones((1, 1))
-    size = 0.0
-    for core in cores:
-        r, n, s = core.shape
-        carried = np.linalg.qr((carried @ core.reshape(r, n * s)).reshape(-1, s), mode="r")
-        largest = float(np.abs(carried).max())
-        if largest == 0.0:
-            return 0.0
-        carried, size = carried / largest, size + log(largest)
-    return float(np.linalg.norm(carried)) * exp(size)
-
-
 @final
 class TrainDualNorm:
     """Measures ``||A u - b||`` of a train u in the dual norm of a Kronecker sum (host).
@@ -147,7 +133,7 @@ class TrainDualNorm:
         total = 0.0
         for q, weight in enumerate(self._weights):
             damped = [root[q][None, :, None] * core for root, core in zip(self._roots, cores, strict=True)]
-            total += weight * _norm(damped) ** 2
+            total += weight * train_norm(damped) ** 2
         return sqrt(total)
 
     def measure(self, cores: Sequence[Any]) -> float:

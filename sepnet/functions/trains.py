@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import frexp, hypot, inf, isfinite, ldexp, nan, sqrt
 
-from sepnet.backends.arrays import Array, device_of, eps, namespace, needs_autograd
+import numpy as np
+
+from sepnet.backends.arrays import Array, device_of, eps, is_numpy, namespace, needs_autograd
 from sepnet.backends.threads import one_blas_thread
 from sepnet.functions.dense import number
 
@@ -139,8 +141,21 @@ def train_norm(cores: Sequence[Array]) -> float:
     float
         With an error of a few units of round-off of the cores' norms multiplied; NaN if a core is not finite.
     """
-    swept, exponent = _sweep_left([a.detach() if needs_autograd(a) else a for a in cores])
-    return _ldexp(number(_norm(swept[-1])), exponent)
+    solid = [a.detach() if needs_autograd(a) else a for a in cores]
+    carried, exponent = _unit(solid[0])
+    for following in solid[1:]:
+        grown, more = _unit(following)
+        carried, rest = _unit(_from_left(_triangle(carried), grown))
+        exponent += more + rest
+    return _ldexp(number(_norm(carried)), exponent)
+
+
+def _triangle(core: Array) -> Array:
+    """Return the triangle of a left QR factorisation; NumPy can leave the other factor out, half of the work."""
+    xp = namespace(core)
+    r, n, s = _shape(core)
+    unfolded = xp.reshape(core, (r * n, s))
+    return np.linalg.qr(unfolded, mode="r") if is_numpy(xp) else xp.linalg.qr(unfolded, mode="reduced")[1]
 
 
 def train_size(cores: Sequence[Array]) -> float:
