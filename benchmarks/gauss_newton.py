@@ -24,10 +24,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import sepnet as sn
 from sepnet.models import vsna
 from sepnet.solvers.als import AlternatingLeastSquares
-from sepnet.solvers.continuation import continue_rank
+from sepnet.solvers.continuation import RankContinuation
 from sepnet.solvers.gauss_newton import GaussNewton
 from sepnet.solvers.lifting import make_lift
 from sepnet.solvers.progress import make_progress
+from sepnet.solvers.run import Run
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 from sepnet.solvers.system import make_system
 
@@ -62,15 +63,9 @@ def compare(rank: int, sweeps: int, points: int) -> None:
         print(f"{rank:4d}  {name:22s}{count:6d}{seconds:9.2f}{residual:11.3e}{error.value:11.2e}  {note}")
 
     began = time.process_time()
-    outcome = continue_rank(
-        AlternatingLeastSquares(matrix, load),
-        relative,
-        rank=rank - lifted,
-        tol=1e-2,
-        to_stagnation=True,
-        lifted=lifted,
-        progress=make_progress(False),
-    )
+    run = Run(relative, lifted=lifted, progress=make_progress(False))
+    fresh = AlternatingLeastSquares(matrix, load)
+    outcome = run.outcome(RankContinuation(run, fresh, rank=rank - lifted, goal=0.0), 1e-2)
     line(
         "rank continuation",
         len(outcome.history),

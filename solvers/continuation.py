@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, final
 
-from sepnet.solvers.progress import Progress
-from sepnet.solvers.record import Record, Status
-from sepnet.solvers.run import Iteration, Outcome, Run, Stop
+from sepnet.solvers.record import Status
+from sepnet.solvers.run import Iteration, Run, Stop
 
-__all__ = ["Growing", "RankContinuation", "continue_rank", "sweep_on"]
+__all__ = ["Growing", "RankContinuation", "sweep_on"]
 
 # Columns added at a time; fewer waste sweeps, more start to stall (4 is what the 6-D problem likes best).
 COLUMNS = 4
@@ -23,49 +22,6 @@ LEAST_SWEEPS, MOST_SWEEPS, WORTH = 2, 6, 0.05
 FINAL_SWEEPS, FINAL_WINDOW, FINAL_WORTH = 60, 5, 0.01
 # Two additions in a row that lower the residual by less than this share: the rank is not what is missing.
 RANK_HELPS = 0.02
-
-
-def continue_rank(
-    iteration: Growing,
-    measure: Callable[[float, float], float],
-    *,
-    rank: int,
-    tol: float,
-    to_stagnation: bool,
-    lifted: int,
-    progress: Progress,
-    callback: Callable[[Record], object] | None = None,
-) -> Outcome:
-    """Run ALS with rank continuation.
-
-    Parameters
-    ----------
-    iteration : AlternatingLeastSquares
-        Fresh iteration.
-    measure : callable
-        Takes ``a(u, u)`` and ``f(u)`` after a sweep and returns the relative residual.
-    rank : int
-        Largest number of columns.
-    tol : float
-        Relative residual at which the solve counts as converged.
-    to_stagnation : bool
-        Go on below `tol` until the residual stagnates.
-    lifted, progress, callback
-        As in `Run`.
-
-    Returns
-    -------
-    Outcome
-
-    Raises
-    ------
-    NotPositiveDefiniteError
-        If the very first sweep fails.
-    FloatingPointError
-        If its residual is not finite.
-    """
-    run = Run(measure, lifted=lifted, progress=progress, callback=callback)
-    return run.outcome(RankContinuation(run, iteration, rank=rank, goal=0.0 if to_stagnation else tol), tol)
 
 
 def sweep_on(run: Run, iteration: Iteration, goal: float, stalled: Callable[[], bool] = lambda: False) -> float:

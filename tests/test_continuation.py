@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sepnet.solvers.axis_systems import NotPositiveDefiniteError
-from sepnet.solvers.continuation import continue_rank
+from sepnet.solvers.continuation import RankContinuation
 from sepnet.solvers.progress import Progress
 from sepnet.solvers.record import Status
+from sepnet.solvers.run import Run
 
 
 class Script:
@@ -47,16 +48,9 @@ class Meter(Progress):
 
 def run(residuals, *, rank=12, tol=1e-3, to_stagnation=False, callback=None):
     iteration, meter = Script(residuals), Meter()
-    outcome = continue_rank(
-        iteration,
-        lambda energy, work: energy,
-        rank=rank,
-        tol=tol,
-        lifted=0,
-        to_stagnation=to_stagnation,
-        progress=meter,
-        callback=callback,
-    )
+    going = Run(lambda energy, work: energy, lifted=0, progress=meter, callback=callback)
+    goal = 0.0 if to_stagnation else tol
+    outcome = going.outcome(RankContinuation(going, iteration, rank=rank, goal=goal), tol)
     assert meter.closed == 1
     assert tuple(meter.records) == outcome.history
     return outcome, iteration
@@ -133,8 +127,9 @@ def test_interruption_before_anything_is_known_stays_an_interruption():
             raise KeyboardInterrupt
 
     meter = Meter()
+    going = Run(lambda energy, work: energy, lifted=0, progress=meter)
     with pytest.raises(KeyboardInterrupt):
-        continue_rank(Pressed(None), lambda a, b: a, rank=2, tol=0.1, lifted=0, to_stagnation=False, progress=meter)
+        going.outcome(RankContinuation(going, Pressed(None), rank=2, goal=0.1), 0.1)
     assert meter.closed == 1
 
 
