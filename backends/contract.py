@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Protocol, TypeAlias
 
 from sepnet.backends.arrays import Array, namespace
+from sepnet.backends.newton import Samples
 
 Names: TypeAlias = tuple[str, ...] | None
 
@@ -27,8 +28,11 @@ __all__ = [
     "bad_point",
     "check_bands",
     "check_cp",
+    "check_levels",
     "check_local",
+    "check_normal",
     "check_train",
+    "check_windows",
     "differentiate",
     "slack",
 ]
@@ -108,6 +112,51 @@ class Kernels(Protocol):
         """Evaluate u, its gradient and its symmetric Hessian, of shapes (n,), (n, d), (n, d, d); see `cp_value`."""
         ...
 
+    def cp_newton(
+        self,
+        starts: Array,
+        targets: Array,
+        low: Array,
+        high: Array,
+        breaks: tuple[Array, ...],
+        tables: tuple[Array, ...],
+        /,
+        *,
+        tol: Array,
+        max_steps: int,
+        names: Names = None,
+    ) -> Samples:
+        """Move every start to the level set ``u(x) = y`` of its own target, u as in `cp_value`.
+
+        The rules of a step and of the end are in `sepnet.backends.newton`.
+
+        Parameters
+        ----------
+        starts : array of shape (n, d)
+            Inside the box.
+        targets, tol : arrays of shape (n,)
+            The asked y, and the largest ``|u - y|`` that counts as reached.
+        low, high : arrays of shape (d,)
+            The box to stay in, within the domain; equal ends freeze an axis.
+        breaks, tables : tuples of d arrays
+            As in `cp_value`.
+        max_steps : int
+            Evaluations a sample at most, at least one.
+        names : tuple of d str, optional
+            Names of the axes, for messages.
+
+        Returns
+        -------
+        Samples
+            points (n, d), values (n,), and int64 (n,): evaluations, and how each sample ended.
+
+        Raises
+        ------
+        ValueError
+            If a start lies outside the box or is NaN, the box is none or outside the domain, or the shapes do not fit.
+        """
+        ...
+
     def train_value(
         self, points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
     ) -> Array:
@@ -148,6 +197,71 @@ class Kernels(Protocol):
         self, points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
     ) -> tuple[Array, Array, Array]:
         """Evaluate u, its gradient and its symmetric Hessian, of shapes (n,), (n, d), (n, d, d); see `train_value`."""
+        ...
+
+    def window_values(self, first: Array, values: Array, table: Array, /) -> Array:
+        """Evaluate sums over windows of neighbouring functions, ``sum_m values[s, m] table[first[s] + m, r]``.
+
+        Parameters
+        ----------
+        first : int64 array of shape (n,)
+            Number of the first function that lives at the sample.
+        values : array of shape (n, q)
+            Values of the functions from `first` on.
+        table : array of shape (M, R)
+            Coefficients; every window lies inside.
+
+        Returns
+        -------
+        array of shape (n, R)
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit.
+        """
+        ...
+
+    def normal_blocks(
+        self,
+        first: tuple[Array, ...],
+        values: tuple[Array, ...],
+        gains: tuple[Array, ...],
+        curvature: Array,
+        slope: Array,
+        /,
+        *,
+        sizes: tuple[int, ...],
+    ) -> tuple[Array, Array]:
+        """Form ``J' diag(curvature) J`` and ``J' slope`` of n samples of a sum of products.
+
+        The row of a sample in J holds, for axis i, function m and column r, ``values[i][m] gains[i][r]`` at the place
+        ``(first[i] + m) R_i + r`` of the block of that axis, and zeros elsewhere.
+
+        Parameters
+        ----------
+        first : tuple of d int64 arrays of shape (n,)
+            Number of the first function of the axis that lives at the sample.
+        values : tuple of d arrays of shape (n, q_i)
+            Values of the functions from `first` on.
+        gains : tuple of d arrays of shape (n, R_i)
+            Derivative of the sum of products by the value of each column of the axis.
+        curvature, slope : arrays of shape (n,)
+            Weights of the samples, not negative, and what is multiplied by J'.
+        sizes : tuple of d int
+            Number M_i of functions of each axis.
+
+        Returns
+        -------
+        matrix : array of shape (P, P), P = sum_i M_i R_i
+            Only the lower triangle counts.
+        vector : array of shape (P,)
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit.
+        """
         ...
 
     def fill_dense(self, matrices: Array, weights: Array, /) -> Array:
@@ -257,6 +371,40 @@ def check_cp(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...]
         raise ValueError(msg)
 
 
+def check_levels(
+    starts: Array,
+    targets: Array,
+    low: Array,
+    high: Array,
+    breaks: tuple[Array, ...],
+    tables: tuple[Array, ...],
+    tol: Array,
+    names: Names = None,
+) -> None:
+    """Raise ValueError unless shapes and box are those of `Kernels.cp_newton`."""
+    check_cp(starts, breaks, tables)
+    n, d = starts.shape
+    for name, array, size in (("targets", targets, n), ("tol", tol, n), ("low", low, d), ("high", high, d)):
+        if tuple(array.shape) != (size,):
+            msg = f"`{name}` has shape {tuple(array.shape)}, expected ({size},): one number a start, one end an axis"
+            raise ValueError(msg)
+    xp = namespace(starts)
+    for axis in range(d):
+        left, right, ends = float(low[axis]), float(high[axis]), (float(breaks[axis][0]), float(breaks[axis][-1]))
+        if not ends[0] <= left <= right <= ends[1]:
+            msg = (
+                f"the box has [{left!r}, {right!r}] on axis {axis}, expected rising ends in the domain "
+                f"[{ends[0]!r}, {ends[1]!r}]: cut it to the domain"
+            )
+            raise ValueError(msg)
+    inside = xp.all((starts >= low[None, :]) & (starts <= high[None, :]), axis=0)
+    for axis in range(d):
+        if not bool(inside[axis]):
+            column = starts[:, axis]
+            wrong = column[~((column >= low[axis]) & (column <= high[axis]))]
+            raise bad_point(axis, float(wrong[0]), float(low[axis]), float(high[axis]), names)
+
+
 def check_train(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...]) -> None:
     """Raise ValueError unless the shapes are those of `Kernels.train_value`."""
     _check_axes(points, breaks, tables, 2)
@@ -281,6 +429,40 @@ def check_bands(bands: Array, weights: Array) -> None:
         msg = (
             f"`bands` and `weights` have shapes {tuple(bands.shape)} and {tuple(weights.shape)}, expected "
             "(J, N, w + 1) and (J, R, R): pass one weight matrix per term"
+        )
+        raise ValueError(msg)
+
+
+def check_normal(
+    first: tuple[Array, ...],
+    values: tuple[Array, ...],
+    gains: tuple[Array, ...],
+    curvature: Array,
+    slope: Array,
+    sizes: tuple[int, ...],
+) -> None:
+    """Raise ValueError unless the shapes are those of `Kernels.normal_blocks`."""
+    n = slope.shape[0]
+    fits = len(first) == len(values) == len(gains) == len(sizes) > 0 and tuple(curvature.shape) == (n,)
+    for f, v, g, size in zip(first, values, gains, sizes, strict=False):
+        fits = fits and tuple(f.shape) == (n,) and v.ndim == g.ndim == 2 and v.shape[0] == g.shape[0] == n
+        fits = fits and v.shape[1] <= size
+    if not fits:
+        shapes = [tuple(tuple(a.shape) for a in group) for group in (first, values, gains)]
+        msg = (
+            f"`first`, `values`, `gains` have shapes {shapes}, `sizes` is {sizes}, expected (n,), (n, q), (n, R) with "
+            f"q <= size an axis and n = {n} as in `slope`: pass one array an axis"
+        )
+        raise ValueError(msg)
+
+
+def check_windows(first: Array, values: Array, table: Array) -> None:
+    """Raise ValueError unless the shapes are those of `Kernels.window_values`."""
+    fits = values.ndim == table.ndim == 2 and tuple(first.shape) == (values.shape[0],)
+    if not fits or not 1 <= values.shape[1] <= table.shape[0]:
+        msg = (
+            f"`first`, `values`, `table` have shapes {tuple(first.shape)}, {tuple(values.shape)}, "
+            f"{tuple(table.shape)}, expected (n,), (n, q) and (M, R) with 1 <= q <= M: pass the windows of one axis"
         )
         raise ValueError(msg)
 

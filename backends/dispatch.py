@@ -15,19 +15,23 @@ from typing import cast
 
 from sepnet.backends.arrays import Array, Namespace, as_namespace, describe, device_of, is_numpy, namespace
 from sepnet.backends.contract import Kernels, Names
+from sepnet.backends.newton import Samples
 
 __all__ = [
     "cp_gradient",
     "cp_hessian",
+    "cp_newton",
     "cp_value",
     "fill_band",
     "fill_dense",
     "fill_dense_from_bands",
     "kernels",
     "local_values",
+    "normal_blocks",
     "train_gradient",
     "train_hessian",
     "train_value",
+    "window_values",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -76,6 +80,25 @@ def cp_hessian(
     return _kernels_of(points=points, breaks=breaks, tables=tables).cp_hessian(points, breaks, tables, names=names)
 
 
+def cp_newton(
+    starts: Array,
+    targets: Array,
+    low: Array,
+    high: Array,
+    breaks: tuple[Array, ...],
+    tables: tuple[Array, ...],
+    /,
+    *,
+    tol: Array,
+    max_steps: int,
+    names: Names = None,
+) -> Samples:
+    """See `sepnet.backends.contract.Kernels.cp_newton`; TypeError if namespaces, devices or dtypes differ."""
+    arrays = {"targets": targets, "low": low, "high": high, "breaks": breaks, "tables": tables, "tol": tol}
+    chosen = _kernels_of(starts=starts, **arrays)
+    return chosen.cp_newton(starts, targets, low, high, breaks, tables, tol=tol, max_steps=max_steps, names=names)
+
+
 def train_value(
     points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
 ) -> Array:
@@ -95,6 +118,26 @@ def train_hessian(
 ) -> tuple[Array, Array, Array]:
     """See `sepnet.backends.contract.Kernels.train_hessian`; TypeError if namespaces, devices or dtypes differ."""
     return _kernels_of(points=points, breaks=breaks, tables=tables).train_hessian(points, breaks, tables, names=names)
+
+
+def window_values(first: Array, values: Array, table: Array, /) -> Array:
+    """See `sepnet.backends.contract.Kernels.window_values`; TypeError if namespaces, devices or dtypes differ."""
+    return _kernels_of(values=values, table=table).window_values(first, values, table)
+
+
+def normal_blocks(
+    first: tuple[Array, ...],
+    values: tuple[Array, ...],
+    gains: tuple[Array, ...],
+    curvature: Array,
+    slope: Array,
+    /,
+    *,
+    sizes: tuple[int, ...],
+) -> tuple[Array, Array]:
+    """See `sepnet.backends.contract.Kernels.normal_blocks`; TypeError if namespaces, devices or dtypes differ."""
+    chosen = _kernels_of(slope=slope, curvature=curvature, values=values, gains=gains)
+    return chosen.normal_blocks(first, values, gains, curvature, slope, sizes=sizes)
 
 
 def fill_dense(matrices: Array, weights: Array, /) -> Array:

@@ -9,19 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sepnet.backends.arrays import Array, Namespace, device_of, eps, gather, is_numpy, is_torch, namespace
-from sepnet.backends.contract import Names, bad_point, check_bands, check_cp, check_local, check_train, slack
+from sepnet.backends.contract import (
+    Names,
+    bad_point,
+    check_bands,
+    check_cp,
+    check_levels,
+    check_local,
+    check_normal,
+    check_train,
+    check_windows,
+    slack,
+)
+from sepnet.backends.newton import Samples, level_newton
 
 __all__ = [
     "cp_gradient",
     "cp_hessian",
+    "cp_newton",
     "cp_value",
     "fill_band",
     "fill_dense",
     "fill_dense_from_bands",
     "local_values",
+    "normal_blocks",
     "train_gradient",
     "train_hessian",
     "train_value",
+    "window_values",
 ]
 
 # Eager CPU code runs out of cache when the (n, p + 1, R) intermediates are large: 5.0 s -> 0.5 s for 1e6 points in 6-D
@@ -107,6 +122,28 @@ def cp_hessian(
     return value, gradient, hessian
 
 
+def cp_newton(
+    starts: Array,
+    targets: Array,
+    low: Array,
+    high: Array,
+    breaks: tuple[Array, ...],
+    tables: tuple[Array, ...],
+    /,
+    *,
+    tol: Array,
+    max_steps: int,
+    names: Names = None,
+) -> Samples:
+    """See `sepnet.backends.contract.Kernels.cp_newton`."""
+    check_levels(starts, targets, low, high, breaks, tables, tol, names)
+
+    def evaluate(points: Array) -> tuple[Array, Array]:
+        return cp_gradient(points, breaks, tables, names=names)
+
+    return level_newton(evaluate, starts, targets, low, high, tol=tol, max_steps=max_steps)
+
+
 def train_value(
     points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None
 ) -> Array:
@@ -170,6 +207,49 @@ def train_hessian(
     return value, gradient, hessian
 
 
+def window_values(first: Array, values: Array, table: Array, /) -> Array:
+    """See `sepnet.backends.contract.Kernels.window_values`."""
+    check_windows(first, values, table)
+    xp = namespace(values, table)
+    total = values[:, :1] * xp.take(table, first, axis=0)
+    for m in range(1, int(values.shape[1])):
+        total = total + values[:, m : m + 1] * xp.take(table, first + m, axis=0)
+    return total
+
+
+def normal_blocks(
+    first: tuple[Array, ...],
+    values: tuple[Array, ...],
+    gains: tuple[Array, ...],
+    curvature: Array,
+    slope: Array,
+    /,
+    *,
+    sizes: tuple[int, ...],
+) -> tuple[Array, Array]:
+    """See `sepnet.backends.contract.Kernels.normal_blocks`; the rows of J are made dense, a chunk at a time."""
+    check_normal(first, values, gains, curvature, slope, sizes)
+    xp = namespace(*values, *gains, curvature, slope)
+    n, total = int(slope.shape[0]), sum(m * int(g.shape[1]) for m, g in zip(sizes, gains, strict=True))
+    matrix = xp.zeros((total, total), dtype=slope.dtype, device=device_of(slope))
+    vector = xp.zeros((total,), dtype=slope.dtype, device=device_of(slope))
+    size = _chunk_size(slope, xp, total)
+    for start in range(0, n, size):
+        part = slice(start, min(start + size, n))
+        rows = []
+        for f, v, g, count in zip(first, values, gains, sizes, strict=True):
+            place = xp.arange(count, dtype=f.dtype, device=device_of(f))[None, :] - f[part, None]
+            dense = xp.zeros((int(v[part, :].shape[0]), count), dtype=v.dtype, device=device_of(v))
+            for m in range(int(v.shape[1])):
+                dense = dense + xp.where(place == m, v[part, m : m + 1], xp.zeros_like(dense))
+            block = dense[:, :, None] * g[part, None, :]
+            rows.append(xp.reshape(block, (int(block.shape[0]), count * int(g.shape[1]))))
+        J = xp.concat(rows, axis=1)
+        matrix = matrix + J.T @ (curvature[part, None] * J)
+        vector = vector + J.T @ slope[part]
+    return matrix, vector
+
+
 def fill_dense(matrices: Array, weights: Array, /) -> Array:
     """See `sepnet.backends.contract.Kernels.fill_dense`."""
     check_bands(matrices, weights)
@@ -208,13 +288,16 @@ def _in_chunks(
 
     `numbers` is how many numbers a point needs at a time; above 64, rank 16 of cubics, the pieces get smaller.
     """
-    on_host = is_numpy(xp) or (is_torch(xp) and device_of(points).type == "cpu")
-    size = (HOST_CHUNK if on_host else DEVICE_CHUNK) * 64 // max(numbers, 64)
-    n, size = points.shape[0], max(size, 64)
+    n, size = points.shape[0], _chunk_size(points, xp, numbers)
     if n <= size:
         return list(function(points))
     parts = [function(points[start : min(start + size, n), ...]) for start in range(0, n, size)]
     return [xp.concat(list(pieces), axis=0) for pieces in zip(*parts, strict=True)]
+
+
+def _chunk_size(points: Array, xp: Namespace, numbers: int) -> int:
+    on_host = is_numpy(xp) or (is_torch(xp) and device_of(points).type == "cpu")
+    return max((HOST_CHUNK if on_host else DEVICE_CHUNK) * 64 // max(numbers, 64), 64)
 
 
 def _check_domain(points: Array, breaks: tuple[Array, ...], names: Names, xp: Namespace) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from sepnet.functions import CP, ErrorEstimate, TensorTrain, Tucker, load
+from sepnet.functions import CP, SNA, ErrorEstimate, TensorTrain, Tucker, load
 from sepnet.functions.storage import read
 from sepnet.models import vsna
 from sepnet.models.gallery_problem import GalleryProblem
@@ -159,15 +159,16 @@ def _info(options: argparse.Namespace) -> int:
         raise IsADirectoryError(msg)
     u = load(options.file)
     rows = [("format", type(u).__name__), ("rank", _rank(u)), ("parameters", f"{u.size:,}"), ("dtype", str(u.dtype))]
-    rows.append(("L2 norm", f"{u.norm():.6g}"))
+    if not isinstance(u, SNA) or u.activation == "identity":
+        rows.append(("L2 norm", f"{u.norm():.6g}"))
     rows += [(f"axis {name}", f"{basis!r}, {basis.size} functions") for name, basis in u.space.axes.items()]
     rows += sorted(read(options.file).notes.items())
     _table(rows)
     return 0
 
 
-def _rank(u: CP | TensorTrain | Tucker) -> str:
-    return str(u.rank) if isinstance(u, CP) else "-".join(map(str, u.ranks)) or "1"
+def _rank(u: CP | SNA | TensorTrain | Tucker) -> str:
+    return str(u.rank) if isinstance(u, CP | SNA) else "-".join(map(str, u.ranks)) or "1"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> None:

@@ -9,10 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+from function_support import random_cp
 
 import sepnet as sn
 from sepnet import cli, plotting
 from sepnet.models import vsna
+from sepnet.sensitivity import effects, sobol
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,124 @@ assert "matplotlib.pyplot" not in sys.modules
         [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ functions explained
+
+
+def small(rank=2, names="xyz", seed=0):
+    space = sn.TensorSpace(**{name: sn.BSpline((0, 2), cells=3) for name in names})
+    return random_cp(space, rank, seed)
+
+
+def test_factors_are_drawn_with_mean_square_one_and_their_weights():
+    pytest.importorskip("matplotlib")
+    u = small(8)
+    figure = plotting.factors(u, terms=3)
+    (legend,) = figure.legends
+    weights = np.array([float(text.get_text()) for text in legend.get_texts()])
+    norms = np.ones(8)
+    for k, (basis, factor) in enumerate(zip(u.space.bases, u.factors, strict=True)):
+        points, lengths = basis.quadrature()
+        norms *= np.sqrt(lengths @ (basis.tabulate(points) @ factor) ** 2 / 2)  # the domain is of length 2
+        lines = figure.axes[k].lines
+        assert len(lines) == 1 + 5 + 3  # zero, grey, coloured
+        for line in lines[1:]:
+            x, y = line.get_xdata(), line.get_ydata()
+            assert np.trapezoid(y**2, x) / 2 == pytest.approx(1, rel=1e-2)  # the trapezoidal rule's error
+            assert y[np.abs(y).argmax()] > 0
+    np.testing.assert_allclose(np.abs(weights), np.sort(norms)[::-1][:3], rtol=5e-3)  # three digits are printed
+    assert legend.get_title().get_text() == "weight\n(grey: 5 more)"
+    # The terms put together again are the function.
+    figure = plotting.factors(small(1))
+    middle = [panel.lines[1].get_ydata()[120] for panel in figure.axes]
+    weight = float(figure.legends[0].get_texts()[0].get_text())
+    assert weight * np.prod(middle) == pytest.approx(float(small(1)([[1.0, 1.0, 1.0]])[0]), rel=5e-3)
+
+
+def test_effects_are_drawn_with_their_spread_indices_and_bands():
+    pytest.importorskip("matplotlib")
+    u = small(3)
+    found = effects(u, density={"y": lambda x: x / 2})
+    indices = sobol(u, density={"y": lambda x: x / 2})
+    lower, upper = (lambda x: np.sin(x) - 1), (lambda x: np.sin(x) + 1)
+    figure = plotting.effects(found, bands={"y": (lower, upper)})
+    names = [panel.get_xlabel() for panel in figure.axes]
+    assert names == sorted("xyz", key=lambda name: -indices.total[name])
+    for panel, name in zip(figure.axes, names, strict=True):
+        assert panel.get_title() == f"first {indices.first[name]:.2g}, total {indices.total[name]:.2g}"
+        x, y = panel.lines[-1].get_data()
+        np.testing.assert_allclose(y, found.main[name].curve(x[:, None]), atol=1e-13)
+        edge = panel.collections[0].get_paths()[0].vertices
+        spread = found.main[name].deviation(x)
+        assert edge[:, 1].max() == pytest.approx((y + spread).max(), rel=1e-12)
+        assert edge[:, 1].min() == pytest.approx((y - spread).min(), rel=1e-12)
+        assert len(panel.lines) == (4 if name == "y" else 2)
+    band = figure.axes[names.index("y")].lines
+    np.testing.assert_allclose(band[1].get_ydata(), lower(x))
+    np.testing.assert_allclose(band[2].get_ydata(), upper(x))
+    chosen = plotting.effects(u, axes=["z"])
+    assert [panel.get_xlabel() for panel in chosen.axes] == ["z"]
+
+
+def test_parity_draws_every_pair_and_says_how_good_they_are():
+    pytest.importorskip("matplotlib")
+    y, guess = np.array([1.0, 2.0, 4.0]), np.array([1.3, 2.0, 3.7])
+    (panel,) = plotting.parity(y, guess, name="E [GPa]").axes
+    np.testing.assert_allclose(panel.collections[0].get_offsets(), np.stack([y, guess], axis=1))
+    assert panel.texts[0].get_text() == f"R² = {1 - 0.18 / (14 / 3):.4g}\nRMSE = {np.sqrt(0.06):.3g}\nn = 3"
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("E [GPa], truth", "E [GPa], predicted")
+    assert panel.get_xlim() == panel.get_ylim()
+    (panel,) = plotting.parity(np.linspace(0, 1, 6000), np.linspace(0, 1, 6000)).axes
+    assert panel.collections[0].get_array().sum() == 6000
+    (panel,) = plotting.parity([2.0], [2.0]).axes  # no variance, no R²
+    assert panel.texts[0].get_text() == "RMSE = 0\nn = 1"
+
+
+def test_functions_of_every_library_are_drawn(xp):
+    pytest.importorskip("matplotlib")
+    u = random_cp(small().space, 2, 0, xp)
+    assert len(plotting.effects(u).axes) == len(plotting.factors(u).axes) == 3
+    (panel,) = plotting.parity(xp.asarray([1.0, 2.0]), xp.asarray([1.0, 2.5])).axes
+    np.testing.assert_allclose(panel.collections[0].get_offsets(), [[1, 1], [2, 2.5]])
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 9])
+def test_panels_stand_in_rows_of_four(count, tmp_path):
+    pytest.importorskip("matplotlib")
+    u = small(2, names="abcdefghi"[:count])
+    for draw in (plotting.factors, plotting.effects):
+        figure = draw(u, title="title", caption="caption")
+        assert len(figure.axes) == count
+        if count == 5:
+            plotting.save(figure, tmp_path / "u.png")
+
+
+def test_explanations_refuse_what_they_cannot_draw():
+    pytest.importorskip("matplotlib")
+    u = small()
+    for other in (sn.TensorTrain.from_cp(u), sn.Tucker.from_cp(u), 3):
+        with pytest.raises(TypeError, match="expected a sum of products"):
+            plotting.factors(other)
+    with pytest.raises(ValueError, match="no terms"):
+        plotting.factors(small(0))
+    with pytest.raises(ValueError, match="not finite"):
+        plotting.factors(sn.CP(u.space, [f * np.nan for f in u.factors]))
+    with pytest.raises(ValueError, match="`terms` is 7"):
+        plotting.factors(u, terms=7)
+    with pytest.raises(ValueError, match=r"plot.effects names the axis 'q'"):
+        plotting.effects(u, axes=["q"])
+    with pytest.raises(ValueError, match=r"plot.effects names the axis 'q'"):
+        plotting.effects(u, bands={"q": (np.sin, np.sin)})
+    with pytest.raises(TypeError, match="expected two callables"):
+        plotting.effects(u, bands={"x": np.sin})
+    with pytest.raises(ValueError, match="expected one value a point"):
+        plotting.effects(u, bands={"x": (np.sin, lambda x: 1.0)})
+    with pytest.raises(ValueError, match="expected one prediction for each"):
+        plotting.parity([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match=r"`predicted` has shape \(1, 1\)"):
+        plotting.parity([1.0], [[1.0]])
+    with pytest.raises(ValueError, match="`y` holds values that are not finite, 1 of 2"):
+        plotting.parity([1.0, np.nan], [1.0, 1.0])
+    with pytest.raises(TypeError, match="`y` is"):
+        plotting.parity(["a"], [1.0])

@@ -17,7 +17,10 @@ def blocks(path):
     return BLOCK.findall((ROOT / path).read_text())
 
 
-@pytest.mark.parametrize("path", ["docs/mathematics.md", "docs/coming-from.md"])
+LISTINGS = ("mathematics", "coming-from", "explain", "estimators")
+
+
+@pytest.mark.parametrize("path", [f"docs/{name}.md" for name in LISTINGS])
 def test_listing_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = blocks(path)

@@ -134,7 +134,9 @@ def test_foreign_and_newer_files(tmp_path, content):
 def test_another_kind_of_function(tmp_path):
     u = random_cp(SPACES["line"], 1)
     storage.write(tmp_path / "u.h5", storage.Stored("Mystery", u.space, u.factors, {}))
-    with pytest.raises(ValueError, match="holds a Mystery, expected one of CP, TensorTrain, Tucker: update sepnet"):
+    with pytest.raises(
+        ValueError, match="holds a Mystery, expected one of CP, TensorTrain, Tucker, SNA: update sepnet"
+    ):
         sn.load(tmp_path / "u.h5")
 
 

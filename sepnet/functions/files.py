@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
 from sepnet.backends.arrays import Namespace, as_device, as_dtype, as_namespace
 from sepnet.functions import storage
 from sepnet.functions.cp import CP
+from sepnet.functions.sna import SNA
 from sepnet.functions.tensor_train import TensorTrain
 from sepnet.functions.tucker import Tucker
 
 __all__ = ["load"]
 
-KINDS = ("CP", "TensorTrain", "Tucker")
+KINDS = ("CP", "TensorTrain", "Tucker", "SNA")
 
 
 def load(
     path: str | os.PathLike[str], *, xp: Namespace = None, device: Any = None, dtype: Any = None
-) -> CP | TensorTrain | Tucker:
+) -> CP | TensorTrain | Tucker | SNA:
     """Read a function written by its `save`.
 
     Parameters
@@ -30,7 +32,7 @@ def load(
 
     Returns
     -------
-    CP, TensorTrain or Tucker
+    CP, TensorTrain, Tucker or SNA
         What was saved.
 
     Raises
@@ -58,7 +60,9 @@ def load(
     return function.to(target, device=device, dtype=dtype)
 
 
-def _made(stored: storage.Stored) -> CP | TensorTrain | Tucker:
+def _made(stored: storage.Stored) -> CP | TensorTrain | Tucker | SNA:
+    if stored.kind == "SNA":
+        return _sparse(stored)
     if stored.kind == "Tucker":
         return Tucker(stored.space, stored.factors[:-1], stored.factors[-1])
     if stored.kind == "TensorTrain" and stored.order:
@@ -66,3 +70,16 @@ def _made(stored: storage.Stored) -> CP | TensorTrain | Tucker:
         cores = [stored.factors[stored.space.names.index(name)] for name in stored.order]
         return TensorTrain(stored.space, cores, stored.order)
     return (CP if stored.kind == "CP" else TensorTrain)(stored.space, stored.factors)
+
+
+def _sparse(stored: storage.Stored) -> SNA:
+    parts, weights = {}, {}
+    for part in stored.parts:
+        count = part.space.dim + (part.kind == "Tucker")
+        subset = part.space.names
+        parts[subset] = _made(dataclasses.replace(part, factors=part.factors[:count]))
+        if len(part.factors) > count:
+            weights[subset] = part.factors[count]
+    activation: Any = stored.activation
+    made: Any = parts
+    return SNA(stored.space, made, constant=stored.factors[0], weights=weights, activation=activation)

@@ -6,6 +6,10 @@ per axis in order (attributes ``name``, ``basis``: class and parameters as JSON)
 matrix (n_i, R) of a CP function, the core (r_{i-1}, n_i, r_i) of a tensor train. A train along another order of the
 axes has the attribute ``order``, their names along it as JSON. A Tucker function has matrices (n_i, r_i), and its core
 (r_1, ..., r_d) as the dataset ``core``; files without it say version 1, which older readers take.
+
+A separable neural architecture (kind "SNA", version 3) has axes without factors, the attribute ``activation``, the
+dataset ``constant``, and a group ``parts`` with one member ``0, 1, ...`` per part: attributes ``kind``, ``axes`` (names
+as JSON) and ``order`` (as above), and its arrays ``0, 1, ...`` as above, one an axis, then the core, then the weight.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -32,12 +36,14 @@ from sepnet.spaces import TensorSpace
 
 __all__ = ["FORMAT_VERSION", "LIBRARY", "Stored", "checked_path", "read", "read_text", "replacing", "write"]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # From this version of HDF5 on, all that describes the data carries checksums: in older files a flipped byte can crash
 # the library, or keep it busy for minutes. Texts of fixed length are among what is covered, others are not.
 LIBRARY = ("v110", "v110")
 # gzip packs no more than 1032 bytes into one.
 MAX_RATIO = 1100
+# A part of a sum in a file: kind, names of the axes, their order along a train, arrays.
+Part: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...], tuple[np.ndarray, ...]]
 BASES: dict[str, type[Basis]] = {cls.__name__: cls for cls in (BSpline, Fourier, Legendre, Chebyshev)}
 
 
@@ -46,7 +52,8 @@ class Stored:
     """What a file holds: the kind of function, its space, host factors, free text, and the order along a train.
 
     The order is empty where it is that of the space. There is one factor an axis; the core of a Tucker function comes
-    after them.
+    after them. A separable neural architecture has the constant as its only factor, parts, whose weights come after
+    their other arrays, and an activation.
     """
 
     kind: str
@@ -54,6 +61,8 @@ class Stored:
     factors: tuple[np.ndarray, ...]
     notes: dict[str, str]
     order: tuple[str, ...] = ()
+    parts: tuple[Stored, ...] = ()
+    activation: str = ""
 
 
 def write(path: str | os.PathLike[str], stored: Stored) -> None:
@@ -115,24 +124,48 @@ def checked_path(path: object) -> Path:
 
 
 def _fill(file: h5py.File, stored: Stored) -> None:
-    factors, core = stored.factors[: stored.space.dim], stored.factors[stored.space.dim :]
-    file.attrs["version"] = FORMAT_VERSION if core else 1
+    sparse = bool(stored.activation)
+    parts = [(part.kind, part.space.names, part.order, part.factors) for part in stored.parts]
+    count = 0 if sparse else stored.space.dim
+    factors, others = stored.factors[:count], stored.factors[count:]
+    file.attrs["version"] = 3 if sparse else 2 if others else 1
     _put(file, "format", "sepnet")
     _put(file, "kind", stored.kind)
     for key, text in stored.notes.items():
         _put(file, f"note:{key}", text)
     bases = [json.dumps(_describe(basis)) for basis in stored.space.bases]
-    names = [*stored.space.names, *stored.order]
-    _put(file, "checksum", _checksum(stored.kind, names, bases, stored.factors, stored.notes))
+    arrays = [*stored.factors, *(array for part in stored.parts for array in part.factors)]
+    names = [*stored.space.names, *stored.order, *_outline(stored.activation, parts)]
+    _put(file, "checksum", _checksum(stored.kind, names, bases, arrays, stored.notes))
     if stored.order:
         _put(file, "order", json.dumps(stored.order))
-    for number, (name, basis, factor) in enumerate(zip(stored.space.names, bases, factors, strict=True)):
+    for number, (name, basis) in enumerate(zip(stored.space.names, bases, strict=True)):
         group = file.create_group(f"axes/{number}")
         _put(group, "name", name)
         _put(group, "basis", basis)
-        group.create_dataset("factor", data=factor, compression="gzip")
-    for array in core:
-        file.create_dataset("core", data=array, compression="gzip")
+    for number, factor in enumerate(factors):
+        file[f"axes/{number}"].create_dataset("factor", data=factor, compression="gzip")
+    for array in others:
+        file.create_dataset("constant" if sparse else "core", data=array, compression="gzip" if array.ndim else None)
+    if sparse:
+        _put(file, "activation", stored.activation)
+        _fill_parts(file.create_group("parts"), parts)
+
+
+def _fill_parts(parent: h5py.Group, parts: Sequence[Part]) -> None:
+    for number, (kind, axes, order, arrays) in enumerate(parts):
+        group = parent.create_group(str(number))
+        _put(group, "kind", kind)
+        _put(group, "axes", json.dumps(axes))
+        _put(group, "order", json.dumps(order))
+        for place, array in enumerate(arrays):
+            group.create_dataset(str(place), data=array, compression="gzip" if array.ndim else None)
+
+
+def _outline(activation: str, parts: Sequence[Part]) -> list[str]:
+    """Return, for the checksum, what describes parts beside their arrays; nothing for other functions."""
+    outline = [[kind, axes, order, len(arrays)] for kind, axes, order, arrays in parts]
+    return [json.dumps([activation, outline])] if activation else []
 
 
 def _put(group: h5py.Group, key: str, text: str) -> None:
@@ -229,15 +262,34 @@ def _parse(file: h5py.File, target: Path) -> Stored | str:
     notes = {key.removeprefix("note:"): read_text(file, key) for key in file.attrs if key.startswith("note:")}
     groups = [file[f"axes/{number}"] for number in range(len(file["axes"]))]
     names, bases = [read_text(g, "name") for g in groups], [read_text(g, "basis") for g in groups]
-    datasets = [*(g["factor"] for g in groups), *([file["core"]] if "core" in file else [])]
-    factors = [_numbers(dataset, target.stat().st_size) for dataset in datasets]
+    if kind == "SNA":
+        datasets, activation = [file["constant"]], read_text(file, "activation")
+    else:
+        datasets, activation = [*(g["factor"] for g in groups), *([file["core"]] if "core" in file else [])], ""
+    size = target.stat().st_size
+    factors = [_numbers(dataset, size) for dataset in datasets]
+    parts = [_part(file["parts"][str(k)], size) for k in range(len(file["parts"]))] if activation else []
     order = tuple(str(name) for name in json.loads(read_text(file, "order"))) if "order" in file.attrs else ()
-    if read_text(file, "checksum") != _checksum(kind, [*names, *order], bases, factors, notes):
+    arrays = [*factors, *(array for part in parts for array in part[3])]
+    outline = _outline(activation, parts)
+    if read_text(file, "checksum") != _checksum(kind, [*names, *order, *outline], bases, arrays, notes):
         return f"{str(target)!r} is damaged, its checksum does not fit: take a copy, or compute it again"
-    native = tuple(np.asarray(factor, dtype=factor.dtype.newbyteorder("=")) for factor in factors)
-    if any(float_name(factor.dtype) is None for factor in native):
-        return (
-            f"{str(target)!r} holds {native[0].dtype} numbers, expected float32 or float64: convert and save it again"
-        )
+    foreign = [array.dtype for array in arrays if float_name(_native(array).dtype) is None]
+    if foreign:
+        return f"{str(target)!r} holds {foreign[0]} numbers, expected float32 or float64: convert and save it again"
     space = TensorSpace(**{name: _basis(text) for name, text in zip(names, bases, strict=True)})
-    return Stored(kind, space, native, notes, order)
+    made = tuple(
+        Stored(kind, TensorSpace(**{name: space.axes[name] for name in axes}), tuple(map(_native, arrays)), {}, order)
+        for kind, axes, order, arrays in parts
+    )
+    return Stored(kind, space, tuple(map(_native, factors)), notes, order, made, activation)
+
+
+def _part(group: h5py.Group, file_size: int) -> Part:
+    axes, order = (tuple(json.loads(read_text(group, key))) for key in ("axes", "order"))
+    arrays = tuple(_numbers(group[str(place)], file_size) for place in range(len(group)))
+    return read_text(group, "kind"), axes, order, arrays
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="))

@@ -25,6 +25,7 @@ from sepnet.bases.checks import numbers, whole_number
 from sepnet.coefficients import Coefficient
 from sepnet.functions.checks import box_order
 from sepnet.functions.errors import ErrorEstimate, estimate, real_values
+from sepnet.functions.outside import Outside, check_outside, continued
 from sepnet.spaces import TensorSpace
 
 __all__ = ["Values"]
@@ -120,13 +121,16 @@ class Values(ABC):
 
     # --- values -------------------------------------------------------------------------------------------------
 
-    def __call__(self, points: Array, /) -> Array:
+    def __call__(self, points: Array, /, *, outside: Outside = "error") -> Array:
         """Evaluate at points.
 
         Parameters
         ----------
         points : array of shape (n, d)
             One column per axis, in the namespace and on the device of the factors; lists are host data.
+        outside : {"error", "clamp", "linear"}, optional
+            What a point outside the box is: an error, its nearest point of the box, or a point of the tangent there,
+            ``u(P x) + grad u(P x) . (x - P x)`` with P x the nearest point.
 
         Returns
         -------
@@ -137,53 +141,76 @@ class Values(ABC):
         TypeError
             If the points live elsewhere: use ``u.to(...)``.
         ValueError
-            If the shape is wrong or a point lies outside the box or is NaN.
-        """
-        return self._evaluate(self._check_points(points), 0)[0]
+            If the shape is wrong or a point lies outside the box (with ``outside="error"``), is infinite or NaN, or
+            there is no such `outside`.
 
-    def gradient(self, points: Array, /) -> Array:
+        Examples
+        --------
+        >>> import sepnet as sn
+        >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=4))
+        >>> (x,) = V.coordinates
+        >>> u = sn.project(x**2, V)
+        >>> u([[2.0]], outside="clamp").round(12), u([[2.0]], outside="linear").round(12)
+        (array([1.]), array([3.]))
+        """
+        return self._at(points, 0, outside)[0]
+
+    def gradient(self, points: Array, /, *, outside: Outside = "error") -> Array:
         """Evaluate the gradient.
 
         Parameters
         ----------
         points : array of shape (n, d)
             As in a call, which also has the errors.
+        outside : {"error", "clamp", "linear"}, optional
+            As in a call. The gradient is that of the continued function: zero across clamped directions.
 
         Returns
         -------
         array of shape (n, d)
         """
-        return self._evaluate(self._check_points(points), 1)[1]
+        return self._at(points, 1, outside)[1]
 
-    def value_and_gradient(self, points: Array, /) -> tuple[Array, Array]:
+    def value_and_gradient(self, points: Array, /, *, outside: Outside = "error") -> tuple[Array, Array]:
         """Evaluate values and gradient in one pass.
 
         Parameters
         ----------
         points : array of shape (n, d)
             As in a call, which also has the errors.
+        outside : {"error", "clamp", "linear"}, optional
+            As in `gradient`.
 
         Returns
         -------
         values : array of shape (n,)
         gradient : array of shape (n, d)
         """
-        value, gradient = self._evaluate(self._check_points(points), 1)
+        value, gradient = self._at(points, 1, outside)
         return value, gradient
 
-    def hessian(self, points: Array, /) -> Array:
+    def hessian(self, points: Array, /, *, outside: Outside = "error") -> Array:
         """Evaluate the matrix of second derivatives.
 
         Parameters
         ----------
         points : array of shape (n, d)
             As in a call, which also has the errors.
+        outside : {"error", "clamp"}, optional
+            As in `gradient`; the tangent would need third derivatives, and is refused with the next step.
 
         Returns
         -------
         array of shape (n, d, d)
         """
-        return self._evaluate(self._check_points(points), 2)[2]
+        return self._at(points, 2, outside)[2]
+
+    def _at(self, points: Array, order: int, outside: Outside) -> tuple[Array, ...]:
+        points = self._check_points(points)
+        if outside == "error":
+            return self._evaluate(points, order)
+        check_outside(outside)
+        return continued(self._evaluate, self.space, points, order, outside)
 
     def on_grid(self, **points: int | Array) -> Array:
         """Evaluate on a tensor grid.

@@ -1,16 +1,8 @@
-"""Pictures of separable functions beside a reference.
-
-Figures are returned, never shown, and made without matplotlib's global state: no backend is chosen, no window opens.
-This module needs matplotlib (``pip install 'sepnet[plot]'``) only when a figure is asked for.
-"""
+"""Pictures of solutions beside a reference: slices and cuts through the box."""
 
 from __future__ import annotations
 
-import io
-import os
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -19,38 +11,16 @@ from sepnet.backends.arrays import to_host
 from sepnet.functions.base import SeparableFunction
 from sepnet.models.gallery_problem import GalleryProblem
 from sepnet.models.gallery_transport import path as turned
+from sepnet.plotting.canvas import captioned, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["cut", "gallery_figure", "require_matplotlib", "save", "slices", "slices_over_time"]
+__all__ = ["cut", "gallery_figure", "slices", "slices_over_time"]
 
 _Reference: TypeAlias = "Callable[[np.ndarray], np.ndarray] | SeparableFunction"
 
 _POINTS = 121  # per direction of a picture
-_DPI = 96
-
-
-def require_matplotlib() -> None:
-    """Check that pictures can be drawn.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed; it says how to install it.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        msg = "pictures need matplotlib, which is not installed: pip install 'sepnet[plot]'"
-        raise ImportError(msg) from error
-
-
-def _figure(width: float, height: float) -> Figure:
-    require_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def slices_over_time(
@@ -90,12 +60,11 @@ def slices_over_time(
     Examples
     --------
     >>> import sepnet as sn
-    >>> from sepnet import plotting
     >>> from sepnet.models import vsna
     >>> case = vsna.heat()
     >>> u = sn.solve(case.problem, rank=12).u
-    >>> figure = plotting.slices_over_time(u, case.reference, plane=("x", "kappa"), times=3)
-    >>> plotting.save(figure, "heat.png")
+    >>> figure = sn.plot.slices_over_time(u, case.reference, plane=("x", "kappa"), times=3)
+    >>> sn.plot.save(figure, "heat.png")
     """
     u.space.check_axes([time], "`time`")
     low, high = u.space.axes[time].domain
@@ -152,7 +121,7 @@ def slices(
     mine = [_slice(u, grid, position) for position in fixed]
     theirs = [_slice(reference, grid, position, u.space.names) for position in fixed]
     single = len(fixed) == 1  # the three pictures then stand side by side
-    figure = _figure(13.0, 4.6) if single else _figure(2.6 * len(fixed) + 1.4, 7.8 * _ratio(grid) + 1.4)
+    figure = new_figure(13.0, 4.6) if single else new_figure(2.6 * len(fixed) + 1.4, 7.8 * _ratio(grid) + 1.4)
     axes = figure.subplots(*((1, 3) if single else (3, len(fixed))), sharex=True, sharey=True, squeeze=False)
     axes = axes.T if single else axes
     scale = (min(float(np.min(v)) for v in theirs), max(float(np.max(v)) for v in theirs))
@@ -174,7 +143,7 @@ def slices(
             panel.set_title(", ".join(f"{name} = {value:.3g}" for name, value in column.items()), fontsize=12)
     for panel in axes.T[0] if single else axes[-1]:
         panel.set_xlabel(plane[0], fontsize=11)
-    _text(figure, title, caption)
+    captioned(figure, title, caption)
     return figure
 
 
@@ -255,7 +224,7 @@ def cut(
     position = _positions(u, (axis,), at or {})
     grid = {axis: np.linspace(*u.space.axes[axis].domain, 4 * _POINTS)}
     mine, theirs = _slice(u, grid, position), _slice(reference, grid, position, u.space.names)
-    figure = _figure(7.0, 5.6)
+    figure = new_figure(7.0, 5.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     above.plot(grid[axis], mine, label="solution", linewidth=2)
     above.plot(grid[axis], theirs, label="reference", linestyle="--", color="black", linewidth=1)
@@ -263,7 +232,7 @@ def cut(
     below.plot(grid[axis], mine - theirs, color="tab:red", linewidth=1)
     below.set_ylabel("difference")
     below.set_xlabel(axis)
-    _text(figure, title, caption)
+    captioned(figure, title, caption)
     return figure
 
 
@@ -326,35 +295,6 @@ def _plume_figure(case: GalleryProblem, u: SeparableFunction, caption: str) -> F
     )
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure to a file; the suffix says the format (.png, .pdf, .svg).
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The figure.
-    path : path
-        The file.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is unknown.
-    OSError
-        If the folder does not exist or cannot be written.
-    """
-    target = Path(path)
-    if target.suffix.lower() not in (".png", ".pdf", ".svg"):
-        msg = f"`path` is {str(target)!r}, expected a file name that ends in .png, .pdf or .svg"
-        raise ValueError(msg)
-    if not target.parent.is_dir():
-        msg = f"`path` is {str(target)!r}, but the folder {str(target.parent)!r} does not exist: create it first"
-        raise FileNotFoundError(msg)
-    content = io.BytesIO()  # nothing half-drawn reaches the file
-    figure.savefig(content, format=target.suffix[1:].lower())
-    target.write_bytes(content.getvalue())
-
-
 def _positions(u: SeparableFunction, drawn: Sequence[str], at: Mapping[str, float]) -> dict[str, float]:
     """Positions of all axes that are not drawn, the middle where none is given."""
     u.space.check_axes([*drawn, *at], "the picture")
@@ -380,14 +320,3 @@ def _slice(
     columns = [dense[name] if name in dense else np.full(shape, position[name]) for name in names]
     points = np.stack(columns, axis=-1).reshape(-1, len(names))
     return np.asarray(f(points), dtype=np.float64).reshape(shape)
-
-
-def _text(figure: Figure, title: str, caption: str) -> None:
-    if title:
-        figure.suptitle(_wrapped(title, 10 * figure.get_figwidth()), fontsize=13)
-    if caption:
-        figure.supxlabel(_wrapped(caption, 14 * figure.get_figwidth()), fontsize=9.5)
-
-
-def _wrapped(text: str, width: float) -> str:
-    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, int(width)))

@@ -1,0 +1,230 @@
+"""Fit a separable function to samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from sepnet.backends.threads import one_blas_thread
+from sepnet.bases.checks import whole_number
+from sepnet.functions.interaction import Interaction
+from sepnet.solvers.fit_data import Table
+from sepnet.solvers.fit_gcv import freedom
+from sepnet.solvers.fit_growth import Bench, Grower, Stage, together
+from sepnet.solvers.fit_loss import LossName, Squared, loss_of
+from sepnet.solvers.fit_model import Model
+from sepnet.solvers.fit_result import Fit, FitRecord, FitStatus
+from sepnet.solvers.fit_setup import Setup, function_of, set_up
+from sepnet.solvers.fit_shape import choose
+from sepnet.solvers.fit_source import Streamed, source_of
+from sepnet.spaces import TensorSpace
+
+__all__ = ["fit"]
+
+HELD = 200_000  # samples whose windows are kept in memory between passes; above, they are made anew
+GROWING = 20_000  # samples on which the shape is found; the last steps see all of them
+CHECKED = 0.25  # share of these that is held back
+
+
+@one_blas_thread()
+def fit(
+    X: Any,
+    y: Any = None,
+    space: TensorSpace | None = None,
+    *,
+    interaction: Interaction | None = None,
+    rank: int | None = None,
+    cells: int | None = None,
+    degree: int = 3,
+    weights: Any = None,
+    loss: LossName = "squared",
+    penalty: Literal["gcv"] | float | Mapping[str, float] = "gcv",
+    ridge: float = 0.0,
+    method: Literal["lm", "als"] = "lm",
+    names: Sequence[str] | None = None,
+    tol: float = 1e-6,
+    max_steps: int = 30,
+    seed: int = 0,
+    callback: Callable[[FitRecord], None] | None = None,
+) -> Fit:
+    """Fit a sum of products of univariate functions to samples.
+
+    By default the fit finds its own shape: which inputs act together, how many products they need, and where knots
+    are needed. Samples that were held back decide what pays; then the function is fitted to all of them. With `rank`
+    it is one sum of that many products of all inputs, the KHRONOS class; with `interaction` a sparse one, such as an
+    additive model.
+
+    Parameters
+    ----------
+    X : array of shape (n, d), or batches
+        Points, of any array library; objects that read slices from a disk, such as HDF5 datasets, are read in pieces.
+        With ``y=None`` an iterable that can be read again and again, or a function that makes one, of tuples
+        ``(X, y)`` or ``(X, y, weights)``; each pass reads it once.
+    y : array of shape (n,) or (n, outputs)
+        Targets; NaN where one is missing. Several outputs share their products: the function has one more axis.
+    space : TensorSpace, optional
+        Axes in the order of the columns, each with the basis to use. By default the box of the points, with splines
+        of `degree` on equal cells.
+    interaction : Interaction, optional
+        Which axes act together, and the ranks; ``sn.Interaction(1)`` is additive. Format "cp" only.
+    rank : int, optional
+        Number of products of all inputs.
+    cells : int, optional
+        Cells an axis at the start; they are halved where that pays unless `space`, or `cells` with `rank` or
+        `interaction`, is given. By default 3, or 6 where rank or interaction are given.
+    degree : int, optional
+        Degree of the splines.
+    weights : array of shape (n,), optional
+        Weights of the samples, not negative.
+    loss : {"squared", "logistic"}, optional
+        "logistic" takes targets 0 and 1, and u is the log-odds.
+    penalty : "gcv", float or mapping of axis name to float, optional
+        Weight of the roughness ``||d_i^2 u||^2`` on each axis, relative to the mean squared error; over the box with
+        the uniform probability, in coordinates from 0 to 1. By default by generalised cross-validation.
+    ridge : float, optional
+        Weight of ``||u - c||^2``, c a constant that is fitted too, relative likewise: it draws the function towards its
+        mean, which helps where samples are few and noisy (0.05 to 0.2).
+    method : {"lm", "als"}, optional
+        Levenberg-Marquardt steps in all factors at once, or alternating least squares.
+    names : sequence of str, optional
+        Names of the axes; by default ``x0, x1, ...``.
+    tol : float, optional
+        Root mean square error, relative to the targets' standard deviation, at which nothing is added any more.
+    max_steps : int, optional
+        Most steps of the last fit to all samples.
+    seed : int, optional
+        Seed of the starts and of the samples held back.
+    callback : callable, optional
+        Called with each record of the history.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind, or batches can be read only once.
+    ValueError
+        If points are not finite or outside `space`, shapes do not agree, there are no samples, or an option is not
+        known.
+
+    Notes
+    -----
+    Functional alternating least squares: Beylkin, Garcke and Mohlenkamp, SIAM J. Sci. Comput. 31 (2009). The growth of
+    sparse sums, with an F test for each axis of a new product, is our own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sepnet as sn
+    >>> X = np.random.default_rng(0).random((500, 3))
+    >>> fit = sn.fit(X, np.sin(3 * X[:, 0]) * X[:, 1])
+    >>> fit.inert
+    ('x2',)
+    >>> float(abs(fit.u([[0.5, 0.5, 0.5]]) - np.sin(1.5) / 2)[0]) < 1e-3
+    True
+    """
+    started = time.perf_counter()
+    objective = loss_of(loss)
+    if method not in ("lm", "als"):
+        msg = f"`method` is {method!r}, expected 'lm' (all factors at once) or 'als' (one after the other)"
+        raise ValueError(msg)
+    max_steps, seed = whole_number("max_steps", max_steps, at_least=1), whole_number("seed", seed, at_least=0)
+    source = source_of(X, y, weights)
+    summary = source.summary()
+    setup = set_up(
+        summary, space, interaction=interaction, rank=rank, cells=cells, degree=degree, penalty=penalty, ridge=ridge,
+        names=names, squared=isinstance(objective, Squared),
+    )  # fmt: skip
+    history: list[FitRecord] = []
+
+    def note(size: int, value: float, check: float) -> None:
+        record = FitRecord(size, _shown(value, setup), _shown(check, setup), time.perf_counter() - started)
+        history.append(record)
+        if callback is not None:
+            callback(record)
+
+    if setup.constant:
+        return _constant(setup, history, started)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(summary.count)[:GROWING]
+    table = _shuffled(source.table(np.sort(order), setup.scales), rng)
+    bench = Bench(table, None, objective, setup.gcv, seed, method, tol**2)
+    stage: Stage | None = None
+    status = FitStatus.FITTED
+    try:
+        stage = choose(bench, setup, CHECKED, lambda s: note(s.model.columns.size, s.loss, s.check))
+        model, status = stage.model, FitStatus.STEP_LIMITED
+        samples = Streamed(source, model.columns.axes, setup.scales, setup.inputs)
+        whole: Any = samples
+        if summary.count <= min(GROWING, HELD):
+            whole = table.samples(model.columns.axes)
+        values: list[float] = []
+        model, value = together(whole, model, objective, method, steps=max_steps, tol=1e-2, after=values.append)
+        status = FitStatus.FITTED if len(values) < max_steps else FitStatus.STEP_LIMITED
+    except KeyboardInterrupt:
+        if stage is None:
+            raise
+        model, value, status = stage.model, stage.loss, FitStatus.INTERRUPTED
+    return _result(setup, bench, model, value, status, history, started)
+
+
+def _result(
+    setup: Setup, bench: Bench, model: Model, value: float, status: FitStatus, history: list[FitRecord], started: float
+) -> Fit:
+    samples = bench.train.samples(model.columns.axes)
+    count = float(setup.effective)
+    used = freedom(samples, model.columns, model.factors, bench.loss, model.penalty)
+    inert = set(Grower(bench).inert(model))
+    unused = {i for i, active in enumerate(model.columns.active) if not len(active)}
+    names = [name for i, name in enumerate(setup.names[: setup.inputs]) if i in inert | unused]
+    if model.columns.size > setup.effective and status is not FitStatus.INTERRUPTED:
+        status = FitStatus.UNDERDETERMINED
+    left = max(count - used, 1.0)
+    return Fit(
+        u=function_of(setup, model),
+        status=status,
+        error=_shown(value, setup),
+        noise=float(np.sqrt(max(value, 0.0) * count / left) * setup.scales[0]),
+        freedom=used,
+        gcv=float(value / max(1.0 - used / count, 1.0 / count) ** 2 * (setup.scales[0] / setup.spread) ** 2),
+        penalty={name: model.penalty.weights[i] for i, name in enumerate(setup.names)},
+        ridge=model.penalty.ridge,
+        inert=tuple(names),
+        count=setup.count,
+        history=tuple(history),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _constant(setup: Setup, history: list[FitRecord], started: float) -> Fit:
+    """Return the mean where nothing varies."""
+    if setup.squared:
+        error = float(setup.varied)
+    else:
+        share = 1.0 / (1.0 + np.exp(-setup.means[0]))
+        error = float(-2.0 * (share * np.log(share) + (1.0 - share) * np.log1p(-share)))
+    return Fit(
+        u=function_of(setup, None), status=FitStatus.CONSTANT, error=error, noise=0.0, freedom=1.0,
+        gcv=error, penalty=dict.fromkeys(setup.names, 0.0), ridge=setup.penalty.ridge,
+        inert=tuple(setup.names[: setup.inputs]), count=setup.count, history=tuple(history),
+        seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _shown(value: float, setup: Setup) -> float:
+    """Return a mean loss in the units of `Fit.error`."""
+    if not setup.squared or not np.isfinite(value):
+        return float(value)
+    return float(np.sqrt(max(value, 0.0)) * setup.scales[0] / setup.spread)
+
+
+def _shuffled(table: Table, rng: np.random.Generator) -> Table:
+    """Return the samples in random order: the first ones are then a fair choice."""
+    order = rng.permutation(table.count)
+    return replace(table, points=table.points[order], targets=table.targets[order], weights=table.weights[order])

@@ -1,0 +1,121 @@
+"""One axis of a fit: where samples touch its functions, and the Gram matrices of its penalty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+from sepnet.backends import dispatch
+from sepnet.backends.arrays import Array, device_of, from_host, gather, namespace
+from sepnet.bases.basis import Basis
+from sepnet.bases.bspline import BSpline
+from sepnet.functions.axis_maps import mass
+
+__all__ = ["FitAxis", "Window"]
+
+Window = tuple[Array, Array]  # number of the first function (n,), and values of it and the next ones (n, q)
+
+
+@final
+@dataclass(frozen=True)
+class FitAxis:
+    """An axis on which samples are fitted.
+
+    Samples touch *windows* of neighbouring functions. Where functions are left out at an end, or wrap around a
+    periodic axis, the windows go over a longer list, of which `spread` makes the functions of the basis.
+
+    Parameters
+    ----------
+    basis : Basis or None
+        None is the axis of the constant: one function, equal to one, whatever the sample.
+    labels : bool, optional
+        The axis counts outputs. Columns of it alone are the outputs' constants.
+    """
+
+    basis: Basis | None
+    labels: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of coefficients."""
+        return 1 if self.basis is None else self.basis.size
+
+    @cached_property
+    def constant(self) -> np.ndarray:
+        """Coefficients of the constant one, shape (size,), nearest in L2 where the basis does not contain it."""
+        if self.basis is None:
+            return np.ones(1)
+        length = self.basis.domain[1] - self.basis.domain[0]
+        return np.linalg.solve(self.mass, self.basis.integrals() / length)
+
+    @cached_property
+    def mass(self) -> np.ndarray:
+        """Gram matrix of the functions for the uniform probability on the axis."""
+        if self.basis is None:
+            return np.ones((1, 1))
+        return mass(self.basis) / (self.basis.domain[1] - self.basis.domain[0])
+
+    @cached_property
+    def roughness(self) -> np.ndarray:
+        """Gram matrix of the second derivatives in the coordinate that runs from 0 to 1, uniform probability.
+
+        Of the first derivatives for splines of degree one, and zero for degree zero.
+        """
+        order = 0 if self.basis is None else min(2, self.basis.max_order)
+        if self.basis is None or order == 0:
+            return np.zeros((self.size, self.size))
+        rule = self.basis.quadrature()
+        length = self.basis.domain[1] - self.basis.domain[0]
+        slopes = self.basis.tabulate(rule.points, order).toarray() * length**order
+        return np.asarray(slopes.T @ (rule.weights[:, None] * slopes) / length)
+
+    @cached_property
+    def _windows(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """First function of the window of each cell, and `spread`, shape (windows, size); None for global functions."""
+        if not isinstance(self.basis, BSpline):
+            return None
+        pieces, degree = self.basis.pieces, self.basis.degree
+        steps = [degree - c for c in self.basis.continuity[: len(pieces.index) - 1]]
+        first = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+        spread = np.zeros((int(first[-1]) + degree + 1, self.size))
+        cell, place = np.nonzero(np.abs(pieces.table).max(axis=1) > 0)
+        spread[first[cell] + place, pieces.index[cell, place]] = 1.0
+        return first, spread
+
+    @property
+    def spread(self) -> np.ndarray | None:
+        """Matrix (windows, size) from coefficients to window functions, None where it is the identity."""
+        if self._windows is None:
+            return None
+        matrix = self._windows[1]
+        same = matrix.shape[0] == matrix.shape[1] and bool((matrix == np.eye(self.size)).all())
+        return None if same else matrix
+
+    @property
+    def length(self) -> int:
+        """Number of window functions."""
+        return self.size if self._windows is None else int(self._windows[1].shape[0])
+
+    def window(self, points: Array, name: str) -> Window:
+        """Return the windows of points (n,), which lie in the domain.
+
+        Raises
+        ------
+        ValueError
+            If a point does not.
+        """
+        xp, device = namespace(points), device_of(points)
+        n = int(points.shape[0])
+        if self.basis is None:
+            ones = xp.ones((n, 1), dtype=points.dtype, device=device)
+            return xp.zeros((n,), dtype=xp.int64, device=device), ones
+        pieces = self.basis.pieces
+        if self._windows is None or pieces is None:
+            return xp.zeros((n,), dtype=xp.int64, device=device), self.basis.values(points)
+        table, breaks = (from_host(a, xp, device=device, dtype=points.dtype) for a in (pieces.table, pieces.breaks))
+        cell, values = dispatch.local_values(points, breaks, table, names=(name,))
+        first = from_host(self._windows[0], xp, device=device, dtype="int64")
+        return gather(first, cell), values

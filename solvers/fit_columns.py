@@ -1,0 +1,161 @@
+"""Sums of products over subsets of axes as a fit sees them: coefficients by axis, values and derivatives at samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+from sepnet.backends import dispatch
+from sepnet.backends.arrays import Array, from_host, namespace
+from sepnet.solvers.fit_axes import FitAxis, Window
+
+__all__ = ["Columns", "Factors"]
+
+Factors = list[np.ndarray]  # coefficients (size_i, R_i) an axis, on the host
+
+
+@final
+@dataclass(frozen=True)
+class Columns:
+    """Which columns a function has: for each subset of axes a number of products of one factor an axis.
+
+    Parameters
+    ----------
+    axes : tuple of FitAxis
+    subsets : tuple of tuples of int
+        Numbers of the axes that act together, in order.
+    ranks : tuple of int
+        Number of columns of each subset.
+    """
+
+    axes: tuple[FitAxis, ...]
+    subsets: tuple[tuple[int, ...], ...]
+    ranks: tuple[int, ...]
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Number of the first column of each subset, and of all columns."""
+        return tuple(int(k) for k in np.concatenate([[0], np.cumsum(self.ranks)]))
+
+    @cached_property
+    def active(self) -> tuple[np.ndarray, ...]:
+        """Numbers of the columns in which each axis takes part."""
+        groups = list(zip(self.subsets, self.starts, self.ranks, strict=False))
+        none = np.zeros(0, dtype=np.int64)
+        return tuple(
+            np.concatenate([none, *(np.arange(start, start + rank) for s, start, rank in groups if i in s)])
+            for i in range(len(self.axes))
+        )
+
+    @cached_property
+    def passive(self) -> tuple[np.ndarray, ...]:
+        """Numbers of the columns in which each axis takes no part."""
+        every = np.arange(self.starts[-1])
+        return tuple(np.setdiff1d(every, active) for active in self.active)
+
+    @cached_property
+    def constant_columns(self) -> np.ndarray:
+        """Numbers of the columns that are constant, for each output."""
+        groups = zip(self.subsets, self.starts, self.ranks, strict=False)
+        plain = [all(self.axes[i].basis is None or self.axes[i].labels for i in s) for s in self.subsets]
+        chosen = [np.arange(start, start + rank) for (_, start, rank), p in zip(groups, plain, strict=True) if p]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *chosen])
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """Place of the first coefficient of each axis in a vector of all of them, and their number."""
+        sizes = [axis.size * len(active) for axis, active in zip(self.axes, self.active, strict=True)]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of coefficients."""
+        return int(self.offsets[-1])
+
+    def split(self, vector: np.ndarray) -> Factors:
+        """Return the coefficients by axis."""
+        ends = zip(self.axes, self.offsets[:-1], self.offsets[1:], strict=True)
+        return [vector[a:b].reshape(axis.size, -1) for axis, a, b in ends]
+
+    def join(self, factors: Factors) -> np.ndarray:
+        """Return all coefficients in one vector, basis index slow, column fast, axis after axis."""
+        return np.concatenate([f.ravel() for f in factors])
+
+    @cached_property
+    def _places(self) -> dict[tuple[int, int], slice]:
+        ends, places = [0] * len(self.axes), {}
+        for k, (subset, rank) in enumerate(zip(self.subsets, self.ranks, strict=True)):
+            for i in subset:
+                places[i, k] = slice(ends[i], ends[i] + rank)
+                ends[i] += rank
+        return places
+
+    def place(self, i: int, subset: int) -> slice:
+        """Return where the columns of a subset are among those of axis `i`, which takes part in it."""
+        return self._places[i, subset]
+
+    def padded(self, factors: Factors) -> list[np.ndarray]:
+        """Return factors (size_i, R) of all columns: the constant one where an axis takes no part."""
+        full = []
+        for axis, active, factor in zip(self.axes, self.active, factors, strict=True):
+            every = np.repeat(axis.constant[:, None], self.starts[-1], axis=1)
+            every[:, active] = factor
+            full.append(every)
+        return full
+
+    def balanced(self, factors: Factors) -> Factors:
+        """Return the same function with equal norms of the factors of a column."""
+        result = [f.copy() for f in factors]
+        for k, subset in enumerate(self.subsets):
+            norms = []
+            for i in subset:
+                part = factors[i][:, self.place(i, k)]
+                norms.append(np.sqrt(np.maximum(np.sum(part * (self.axes[i].mass @ part), axis=0), 0.0)))
+            sound = np.min(norms, axis=0) > 0.0
+            logs = np.log(np.where(sound, norms, 1.0))
+            for i, scale in zip(subset, np.exp(logs.mean(axis=0) - logs), strict=True):
+                result[i][:, self.place(i, k)] *= scale
+        return result
+
+    def values(self, windows: Sequence[Window], factors: Factors) -> list[Array]:
+        """Return the values (n, R_i) of the factors at samples."""
+        result = []
+        for axis, (first, values), factor in zip(self.axes, windows, factors, strict=True):
+            xp = namespace(values)
+            spread = factor if axis.spread is None else axis.spread @ factor
+            table = from_host(np.ascontiguousarray(spread), xp, device=values.device, dtype=values.dtype)
+            result.append(dispatch.window_values(first, values, table))
+        return result
+
+    def total(self, values: Sequence[Array]) -> Array:
+        """Return the function (n,) from the values of its factors."""
+        xp, result = namespace(*values), None
+        for k, subset in enumerate(self.subsets):
+            product = None
+            for i in subset:
+                part = values[i][:, self.place(i, k)]
+                product = part if product is None else product * part
+            share = xp.sum(product, axis=1)
+            result = share if result is None else result + share
+        return result
+
+    def gains(self, values: Sequence[Array]) -> list[Array]:
+        """Return for each axis the products (n, R_i) of the other factors of its columns, free of divisions."""
+        xp = namespace(*values)
+        pieces: list[list[Array]] = [[] for _ in self.axes]
+        for k, subset in enumerate(self.subsets):
+            parts = [values[i][:, self.place(i, k)] for i in subset]
+            before = [xp.ones_like(parts[0])]
+            for part in parts[:-1]:
+                before.append(before[-1] * part)
+            after = xp.ones_like(parts[0])
+            for j in range(len(subset) - 1, -1, -1):
+                pieces[subset[j]].append(before[j] * after)
+                after = after * parts[j]
+        # an axis without columns has values of shape (n, 0), and such are its gains
+        groups = zip(pieces, values, strict=True)
+        return [xp.concat(group, axis=1) if len(group) > 1 else group[0] if group else none for group, none in groups]
