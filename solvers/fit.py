@@ -18,6 +18,7 @@ from sepnet.solvers.fit_growth import Bench, Grower, Stage, together
 from sepnet.solvers.fit_loss import LossName, Squared, loss_of
 from sepnet.solvers.fit_model import Model
 from sepnet.solvers.fit_result import Fit, FitRecord, FitStatus
+from sepnet.solvers.fit_samples import Samples
 from sepnet.solvers.fit_setup import Setup, function_of, set_up
 from sepnet.solvers.fit_shape import choose
 from sepnet.solvers.fit_source import Streamed, source_of
@@ -25,8 +26,7 @@ from sepnet.spaces import TensorSpace
 
 __all__ = ["fit"]
 
-HELD = 200_000  # samples whose windows are kept in memory between passes; above, they are made anew
-GROWING = 20_000  # samples on which the shape is found; the last steps see all of them
+GROWING = 20_000  # samples, on the host, on which the shape is found; the last steps see all, where they live
 CHECKED = 0.25  # share of these that is held back
 
 
@@ -160,12 +160,11 @@ def fit(
     try:
         stage = choose(bench, setup, CHECKED, lambda s: note(s.model.columns.size, s.loss, s.check))
         model, status = stage.model, FitStatus.STEP_LIMITED
-        samples = Streamed(source, model.columns.axes, setup.scales, setup.inputs)
-        whole: Any = samples
-        if summary.count <= min(GROWING, HELD):
-            whole = table.samples(model.columns.axes)
+        every: Samples = table.samples(model.columns.axes)
+        if summary.count > GROWING:
+            every = Streamed(source, model.columns.axes, setup.scales, setup.inputs)
         values: list[float] = []
-        model, value = together(whole, model, objective, method, steps=max_steps, tol=1e-2, after=values.append)
+        model, value = together(every, model, objective, method, steps=max_steps, tol=1e-2, after=values.append)
         status = FitStatus.FITTED if len(values) < max_steps else FitStatus.STEP_LIMITED
     except KeyboardInterrupt:
         if stage is None:
@@ -205,12 +204,12 @@ def _result(
 def _constant(setup: Setup, history: list[FitRecord], started: float) -> Fit:
     """Return the mean where nothing varies."""
     if setup.squared:
-        error = float(setup.varied)
+        error, noise = float(setup.varied), setup.spread * float(setup.varied)
     else:
         share = 1.0 / (1.0 + np.exp(-setup.means[0]))
-        error = float(-2.0 * (share * np.log(share) + (1.0 - share) * np.log1p(-share)))
+        noise, error = 0.0, float(-2.0 * (share * np.log(share) + (1.0 - share) * np.log1p(-share)))
     return Fit(
-        u=function_of(setup, None), status=FitStatus.CONSTANT, error=error, noise=0.0, freedom=1.0,
+        u=function_of(setup, None), status=FitStatus.CONSTANT, error=error, noise=noise, freedom=1.0,
         gcv=error, penalty=dict.fromkeys(setup.names, 0.0), ridge=setup.penalty.ridge,
         inert=tuple(setup.names[: setup.inputs]), count=setup.count, history=tuple(history),
         seconds=time.perf_counter() - started,

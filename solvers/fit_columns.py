@@ -133,14 +133,14 @@ class Columns:
 
     def total(self, values: Sequence[Array]) -> Array:
         """Return the function (n,) from the values of its factors."""
-        xp, result = namespace(*values), None
+        xp = namespace(*values)
+        result = xp.sum(0.0 * values[0], axis=1)  # zero, also where there are no columns
         for k, subset in enumerate(self.subsets):
             product = None
             for i in subset:
                 part = values[i][:, self.place(i, k)]
                 product = part if product is None else product * part
-            share = xp.sum(product, axis=1)
-            result = share if result is None else result + share
+            result = result + xp.sum(product, axis=1)
         return result
 
     def gains(self, values: Sequence[Array]) -> list[Array]:

@@ -27,7 +27,7 @@ from sepnet.solvers.fit_loss import Loss
 from sepnet.solvers.fit_penalty import Penalty
 from sepnet.solvers.fit_samples import Samples, normal
 
-__all__ = ["Conditional", "choose_weights", "conditional", "freedom"]
+__all__ = ["Conditional", "choose_weights", "conditional", "freedom", "influence_trace"]
 
 # Weights looked at, relative to the one that halves the roughest direction. Larger ones, up to what makes a factor
 # straight, were tried: weak axes went straight too early and stayed so (wing weight: 4.0e-4 instead of 5.7e-5).
@@ -121,6 +121,11 @@ def choose_weights(
 def freedom(samples: Samples, columns: Columns, factors: Factors, loss: Loss, penalty: Penalty) -> float:
     """Return the trace of the influence matrix of all factors together, linearised where the fit is."""
     data = normal(samples, columns, factors, loss)
-    factor, scale = scaled_cholesky(data.matrix + penalty.terms(columns, factors).matrix)
-    shares = scipy.linalg.cho_solve(factor, data.matrix / np.outer(scale, scale), check_finite=False)
+    return influence_trace(data.matrix, data.matrix + penalty.terms(columns, factors).matrix)
+
+
+def influence_trace(matrix: np.ndarray, penalised: np.ndarray) -> float:
+    """Return the trace of ``penalised^-1 matrix``, both symmetric and positive semidefinite."""
+    factor, scale = scaled_cholesky(penalised)
+    shares = scipy.linalg.cho_solve(factor, matrix / np.outer(scale, scale), check_finite=False)
     return float(np.trace(shares))

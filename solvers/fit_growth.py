@@ -194,15 +194,9 @@ class Grower:
 
     def leftover(self, model: Model, samples: Held) -> Held:
         """Return samples with what the model leaves over as targets: a step of Newton's method in the function."""
-        if not model.columns.subsets and isinstance(self.bench.loss, Squared):
-            return samples
         targets, weights = [], []
         for windows, y, w in samples.parts:
-            f = (
-                0.0 * y
-                if not model.columns.subsets
-                else model.columns.total(model.columns.values(windows, model.factors))
-            )
+            f = model.columns.total(model.columns.values(windows, model.factors))
             terms = self.bench.loss.terms(f, y)
             targets.append(terms.slope / terms.curvature)
             weights.append(w * terms.curvature)
@@ -251,7 +245,8 @@ class Grower:
     def inert(self, model: Model) -> tuple[int, ...]:
         """Return the axes that may be constant in all columns: the loss is hardly larger."""
         samples, loss = self._train.on(model.columns.axes), self.bench.loss
-        base, checks = objective(samples, model.columns, model.factors, loss), self.checks(model)
+        checks = self.checks(model)
+        base = 0.0 if checks is not None else objective(samples, model.columns, model.factors, loss)
         count, found = self.bench.train.count, []
         for i, (axis, active) in enumerate(zip(model.columns.axes, model.columns.active, strict=True)):
             if axis.basis is None or axis.labels or not len(active):

@@ -514,3 +514,10 @@ def test_page() -> None:
     scope: dict = {}
     for block in blocks:
         exec(compile(block, "fitting.md", "exec"), scope)
+
+
+def test_inputs_that_do_not_vary_leave_the_spread_as_noise():
+    y = np.random.default_rng(0).standard_normal(40)
+    fit = sn.fit(np.ones((40, 2)), y)
+    assert (fit.status, fit.error) == (sn.FitStatus.CONSTANT, 1.0)
+    assert fit.noise == pytest.approx(y.std(), rel=1e-12)  # round-off of sums in another order

@@ -17,6 +17,7 @@ from sepnet.functions.sna import SNA
 from sepnet.solvers.fit_als import solve_symmetric
 from sepnet.solvers.fit_columns import Columns, Factors
 from sepnet.solvers.fit_data import Table
+from sepnet.solvers.fit_gcv import influence_trace
 from sepnet.solvers.fit_loss import Squared
 from sepnet.solvers.fit_result import Fit, FitStatus
 from sepnet.solvers.fit_samples import normal
@@ -130,10 +131,9 @@ def additive_fit(setup: Setup, sums: Sums) -> Fit:
         round-off.
     """
     columns = _columns(setup)
-    zero = np.zeros(columns.size)
     matrix, vector = sums.matrix / sums.weight, sums.vector / sums.weight
     penalised = matrix + setup.penalty.terms(columns, _zeros(columns)).matrix
-    found = solve_symmetric(penalised, vector, zero)
+    found = solve_symmetric(penalised, vector, np.zeros(columns.size))
     mean, size = sums.level / sums.weight, sums.squares / sums.weight
     spread = float(np.sqrt(max(size - mean**2, 0.0)))
     # below this the difference is round-off of the sums
@@ -145,8 +145,7 @@ def additive_fit(setup: Setup, sums: Sums) -> Fit:
         return max(float(size - 2.0 * (c @ vector) + c @ (matrix @ c)), 0.0)
 
     value, count = loss(found), sums.weight**2 / sums.weight_squares
-    shares = [solve_symmetric(penalised, row, zero)[i] for i, row in enumerate(matrix)]
-    freedom = 1.0 if constant else max(float(np.sum(shares)), 1.0)
+    freedom = 1.0 if constant else max(influence_trace(matrix, penalised), 1.0)
     status = FitStatus.CONSTANT if constant else FitStatus.FITTED
     if not constant and columns.size > sums.count:
         status = FitStatus.UNDERDETERMINED
