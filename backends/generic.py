@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from sepnet.backends.arrays import Array, Namespace, device_of, eps, gather, is_numpy, is_torch, namespace
-from sepnet.backends.contract import (
-    Names,
+from sepnet.backends.checks import (
     bad_point,
     check_bands,
     check_cp,
@@ -21,6 +20,7 @@ from sepnet.backends.contract import (
     check_windows,
     slack,
 )
+from sepnet.backends.contract import Names
 from sepnet.backends.newton import Samples, level_newton
 
 __all__ = [

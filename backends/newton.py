@@ -5,7 +5,7 @@ box, is ``dz = (y - u) g / (g'g)`` with g the gradient by z. One *sample* goes f
 level set by the following rules, which the compiled kernel (`sepnet.backends.cpu.newton`) shares to the letter:
 
 - Components that point out of the box at a bound are left out of g (the reduced gradient); the step is then cut off at
-  the box.
+  the box. g is divided by its largest component first: the square of a gradient of 1e20 is no number of float32.
 - No step is longer than `reach` in any component of z. It begins at `REACH`, doubles with every step that is
   taken and is half the step that was refused after one that is not: near an extremum of u, where g vanishes, the
   bare step would throw samples across the box.
@@ -114,12 +114,13 @@ def _step(now: _State, low: Array, high: Array, width: Array, unit: float) -> tu
     slope = now.gradient * width * sign
     blocked = ((now.x <= low) & (slope < 0)) | ((now.x >= high) & (slope > 0))
     slope = xp.where(blocked, xp.zeros_like(slope), slope)
-    square, steepest = xp.sum(slope * slope, axis=1), xp.max(xp.abs(slope), axis=1)
-    moves = square > 0
-    length = xp.abs(misfit) / xp.where(moves, square, xp.ones_like(square))
-    longest = now.reach / xp.where(steepest > 0, steepest, xp.ones_like(steepest))
-    length = xp.where(length < longest, length, longest)
-    trial = now.x + length[:, None] * slope * width
+    steepest = xp.max(xp.abs(slope), axis=1)
+    moves = steepest > 0
+    steepest = xp.where(moves, steepest, xp.ones_like(steepest))
+    way = slope / steepest[:, None]
+    length = xp.abs(misfit) / steepest / xp.where(moves, xp.sum(way * way, axis=1), xp.ones_like(steepest))
+    length = xp.where(length < now.reach, length, now.reach)
+    trial = now.x + length[:, None] * way * width
     trial = xp.where(trial > low, xp.where(trial < high, trial, high), low)
     promise = xp.sum(now.gradient * (trial - now.x), axis=1) * sign[:, 0]
     noise = unit * (xp.abs(now.target) + xp.abs(now.value))

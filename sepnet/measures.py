@@ -6,9 +6,9 @@ Everything here is set-up: float64 on the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from sepnet.bases.basis import Basis, Quadrature, gauss_rule
 from sepnet.spaces import TensorSpace
 from sepnet.univariate import Applied, Univariate
 
-__all__ = ["Density", "ProductMeasure", "product_measure"]
+__all__ = ["Density", "ProductMeasure", "pickled", "product_measure"]
 
 Density: TypeAlias = Mapping[str, Callable[[np.ndarray], np.ndarray]]
 
@@ -32,8 +32,28 @@ MOST_HALVINGS = 128
 MOST_CELLS = 2**16
 
 
+def pickled(record: Any) -> tuple[Any, ...]:
+    """Return what `__reduce__` of a dataclass has to: read-only views of mappings cannot be pickled, dicts can.
+
+    Parameters
+    ----------
+    record : dataclass
+        Its fields that are `MappingProxyType` are so again in the copy.
+
+    Returns
+    -------
+    tuple
+    """
+    values = (getattr(record, f.name) for f in fields(record))
+    return _restored, (type(record), *(dict(v) if isinstance(v, MappingProxyType) else v for v in values))
+
+
+def _restored(kind: Any, *values: Any) -> Any:
+    return kind(*(MappingProxyType(v) if isinstance(v, dict) else v for v in values))
+
+
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProductMeasure:
     """Independent inputs: a Gauss rule an axis, with weights that add up to one.
 
@@ -51,6 +71,10 @@ class ProductMeasure:
     space: TensorSpace
     rules: Mapping[str, Quadrature]
     density: Density
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `pickled`; densities must be picklable themselves."""
+        return pickled(self)
 
     def mean_row(self, name: str) -> np.ndarray:
         """Return the means of the basis functions of an axis, host float64, shape (size,)."""

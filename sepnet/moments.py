@@ -37,7 +37,7 @@ Part: TypeAlias = Literal["mean", "rest", "full", "split"]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chain:
     """A function in coordinates that are orthonormal for a product measure, along a line of axes.
 
@@ -73,7 +73,7 @@ class Chain:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Half:
     """What one side of an axis amounts to: the moments of the averaged functions, and of what is left of them."""
 

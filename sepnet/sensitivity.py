@@ -16,7 +16,7 @@ from sepnet.functions.base import SeparableFunction
 from sepnet.functions.cp import CP
 from sepnet.functions.dense import number
 from sepnet.functions.evaluation import column_values
-from sepnet.measures import Density, ProductMeasure, product_measure
+from sepnet.measures import Density, ProductMeasure, pickled, product_measure
 from sepnet.moments import Chain, Part, Roots, above, as_separable, chain_of, energy, halves
 from sepnet.spaces import TensorSpace
 
@@ -58,6 +58,10 @@ class Sobol:
     closed: Mapping[Subset, float]
     interaction: Mapping[Subset, float]
     group_total: Mapping[Subset, float]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `sepnet.measures.pickled`."""
+        return pickled(self)
 
     def __repr__(self) -> str:
         """Mean and variance, and a line for each of the inputs and subsets, largest first."""
@@ -192,7 +196,7 @@ def _subset(space: TensorSpace, subset: Sequence[str]) -> Subset:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Effect:
     """What one input does.
 
@@ -232,7 +236,7 @@ class Effect:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Effects:
     """The mean effects of the inputs of a function.
 
@@ -252,6 +256,10 @@ class Effects:
     measure: ProductMeasure = field(repr=False)
     mean: float
     main: Mapping[str, Effect]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `sepnet.measures.pickled`."""
+        return pickled(self)
 
     def given(self, *axes: str) -> SeparableFunction:
         """Return the mean of the function when some inputs are known, a function of these.

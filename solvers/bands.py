@@ -21,7 +21,8 @@ directions H is singular, and no function value moves. They are cut off.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -37,11 +38,12 @@ from sepnet.measures import Density, product_measure
 from sepnet.solvers.fit_columns import Columns, Factors
 from sepnet.solvers.fit_loss import Loss, LossName, Squared, loss_of
 from sepnet.solvers.fit_penalty import Penalty
+from sepnet.solvers.fit_prior import with_norm
 from sepnet.solvers.fit_result import Fit, FitStatus
 from sepnet.solvers.fit_rows import columns_of, designs_at, rows_at
 from sepnet.solvers.fit_samples import normal
 from sepnet.solvers.fit_setup import APART
-from sepnet.solvers.fit_source import Source, Streamed, Summary, source_of
+from sepnet.solvers.fit_source import Source, Streamed, Summary, Units, source_of
 
 __all__ = ["Bands", "confidence"]
 
@@ -158,7 +160,7 @@ class Bands:
         means = [measure.mean_row(name)[None, :] for name in space.names] + [np.ones((1, 1))]
 
         def parts(points: Any) -> tuple[np.ndarray, np.ndarray]:
-            own = np.asarray(space.axes[axis].values(np.array(points, dtype=np.float64)))
+            own = np.asarray(space.axes[axis].values(np.array(points, dtype=np.float64, ndmin=1)))
             designs = [own if i == here else np.repeat(row, len(own), axis=0) for i, row in enumerate(means)]
             values, rows = rows_at(columns, self._factors, designs)
             return np.asarray(values), np.asarray(rows @ self._root)
@@ -260,8 +262,11 @@ def confidence(fit: Fit, X: Any, y: Any = None, *, weights: Any = None, loss: Lo
     columns, factors = columns_of(fit.u)
     if fit.status is FitStatus.CONSTANT:
         columns, factors = _mean_alone(columns, float(fit.u(_middle(fit.u))[0]))
+    names = (*fit.u.space.names, "")
+    axes = tuple(with_norm(axis, fit.prior, name) for axis, name in zip(columns.axes, names, strict=True))
+    columns = replace(columns, axes=axes)
     squared = isinstance(objective, Squared)
-    samples = Streamed(source, columns.axes, np.ones(1), len(summary.low))
+    samples = Streamed(source, columns.axes, Units(np.zeros(1), np.ones(1)), len(summary.low))
     data = normal(samples, columns, factors, objective)
     if fit.status is not FitStatus.CONSTANT:  # which says no error
         _check_error(fit, data.loss, float(summary.scales[0]), squared)
@@ -367,7 +372,7 @@ def _meat(
 
 
 def _share(level: float) -> float:
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0.0 < level < 1.0:
+    if isinstance(level, bool) or not isinstance(level, Real) or not 0.0 < float(level) < 1.0:
         msg = f"`level` is {level!r}, expected a number between 0 and 1, such as 0.95"
         raise ValueError(msg)
     return float(level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 from sepnet.backends.threads import one_blas_thread
 from sepnet.bases.checks import whole_number
 from sepnet.functions.interaction import Interaction
+from sepnet.solvers.evidence import FitPrior
 from sepnet.solvers.fit_data import Table
 from sepnet.solvers.fit_gcv import freedom
 from sepnet.solvers.fit_growth import Bench, Grower, Stage, together
 from sepnet.solvers.fit_loss import LossName, Squared, loss_of
 from sepnet.solvers.fit_model import Model
+from sepnet.solvers.fit_prior import with_prior
 from sepnet.solvers.fit_result import Fit, FitRecord, FitStatus
 from sepnet.solvers.fit_samples import Samples
 from sepnet.solvers.fit_setup import Setup, function_of, set_up
@@ -42,7 +45,7 @@ def fit(
     degree: int = 3,
     weights: Any = None,
     loss: LossName = "squared",
-    penalty: Literal["gcv"] | float | Mapping[str, float] = "gcv",
+    penalty: Literal["gcv", "evidence"] | float | Mapping[str, float] = "gcv",
     ridge: float = 0.0,
     method: Literal["lm", "als"] = "lm",
     names: Sequence[str] | None = None,
@@ -82,9 +85,12 @@ def fit(
         Weights of the samples, not negative.
     loss : {"squared", "logistic"}, optional
         "logistic" takes targets 0 and 1, and u is the log-odds.
-    penalty : "gcv", float or mapping of axis name to float, optional
+    penalty : "gcv", "evidence", float or mapping of axis name to float, optional
         Weight of the roughness ``||d_i^2 u||^2`` on each axis, relative to the mean squared error; over the box with
         the uniform probability, in coordinates from 0 to 1. By default by generalised cross-validation.
+        "evidence" is for few and noisy samples, at most 1000: the mean of a Gaussian process on the span of the bases,
+        whose smoothness, strength and noise have the largest marginal likelihood, as a sum of `rank` products, or of as
+        many as it takes.
     ridge : float, optional
         Weight of ``||u - c||^2``, c a constant that is fitted too, relative likewise: it draws the function towards its
         mean, which helps where samples are few and noisy (0.05 to 0.2).
@@ -110,8 +116,8 @@ def fit(
     TypeError
         If an argument is of the wrong kind, or batches can be read only once.
     ValueError
-        If points are not finite or outside `space`, shapes do not agree, there are no samples, or an option is not
-        known.
+        If points of rows that count are not finite or outside `space`, shapes do not agree, there are no samples, or an
+        option is not known.
 
     Notes
     -----
@@ -134,6 +140,7 @@ def fit(
     if method not in ("lm", "als"):
         msg = f"`method` is {method!r}, expected 'lm' (all factors at once) or 'als' (one after the other)"
         raise ValueError(msg)
+    tol = _tolerance(tol)
     max_steps, seed = whole_number("max_steps", max_steps, at_least=1), whole_number("seed", seed, at_least=0)
     source = source_of(X, y, weights)
     summary = source.summary()
@@ -142,9 +149,13 @@ def fit(
         names=names, squared=isinstance(objective, Squared),
     )  # fmt: skip
     history: list[FitRecord] = []
+    best: Stage | None = None
 
-    def note(size: int, value: float, check: float) -> None:
-        record = FitRecord(size, _shown(value, setup), _shown(check, setup), time.perf_counter() - started)
+    def note(stage: Stage) -> None:
+        nonlocal best
+        best = stage if best is None or stage.check <= best.check else best
+        value, check = _shown(stage.loss, setup), _shown(stage.check, setup)
+        record = FitRecord(stage.model.columns.size, value, check, time.perf_counter() - started)
         history.append(record)
         if callback is not None:
             callback(record)
@@ -153,23 +164,23 @@ def fit(
         return _constant(setup, history, started)
     rng = np.random.default_rng(seed)
     order = rng.permutation(summary.count)[:GROWING]
-    table = _shuffled(source.table(np.sort(order), setup.scales), rng)
+    table = _shuffled(source.table(np.sort(order), setup.units), rng)
+    if setup.evidence:
+        setup = with_prior(setup, table)
     bench = Bench(table, None, objective, setup.gcv, seed, method, tol**2)
-    stage: Stage | None = None
-    status = FitStatus.FITTED
     try:
-        stage = choose(bench, setup, CHECKED, lambda s: note(s.model.columns.size, s.loss, s.check))
-        model, status = stage.model, FitStatus.STEP_LIMITED
-        every: Samples = table.samples(model.columns.axes)
+        best = stage = choose(bench, setup, CHECKED, note)
+        every: Samples = table.samples(stage.model.columns.axes)
         if summary.count > GROWING:
-            every = Streamed(source, model.columns.axes, setup.scales, setup.inputs)
+            every = Streamed(source, stage.model.columns.axes, setup.units, setup.inputs)
         values: list[float] = []
-        model, value = together(every, model, objective, method, steps=max_steps, tol=1e-2, after=values.append)
+        last = 1e-2 if setup.prior is None else 1e-5
+        model, value = together(every, stage.model, objective, method, steps=max_steps, tol=last, after=values.append)
         status = FitStatus.FITTED if len(values) < max_steps else FitStatus.STEP_LIMITED
     except KeyboardInterrupt:
-        if stage is None:
+        if best is None:
             raise
-        model, value, status = stage.model, stage.loss, FitStatus.INTERRUPTED
+        model, value, status = best.model, best.loss, FitStatus.INTERRUPTED
     return _result(setup, bench, model, value, status, history, started)
 
 
@@ -181,36 +192,59 @@ def _result(
     used = freedom(samples, model.columns, model.factors, bench.loss, model.penalty)
     inert = set(Grower(bench).inert(model))
     unused = {i for i, active in enumerate(model.columns.active) if not len(active)}
-    names = [name for i, name in enumerate(setup.names[: setup.inputs]) if i in inert | unused]
-    if model.columns.size > setup.effective and status is not FitStatus.INTERRUPTED:
+    inert |= unused | set(setup.flat)
+    names = [name for i, name in enumerate(setup.names[: setup.inputs]) if i in inert]
+    if model.columns.size > setup.effective and setup.prior is None and status is not FitStatus.INTERRUPTED:
         status = FitStatus.UNDERDETERMINED
     left = max(count - used, 1.0)
     return Fit(
         u=function_of(setup, model),
         status=status,
         error=_shown(value, setup),
-        noise=float(np.sqrt(max(value, 0.0) * count / left) * setup.scales[0]),
+        noise=float(np.sqrt(max(value, 0.0) * count / left) * setup.scales[0]) if setup.squared else float("nan"),
         freedom=used,
         gcv=float(value / max(1.0 - used / count, 1.0 / count) ** 2 * (setup.scales[0] / setup.spread) ** 2),
         penalty={name: model.penalty.weights[i] for i, name in enumerate(setup.names)},
         ridge=model.penalty.ridge,
         inert=tuple(names),
         count=setup.count,
+        prior=_in_units(setup),
         history=tuple(history),
         seconds=time.perf_counter() - started,
     )
 
 
+def _tolerance(tol: Any) -> float:
+    if isinstance(tol, bool) or not isinstance(tol, Real) or not 0.0 <= float(tol) < np.inf:
+        msg = f"`tol` is {tol!r}, expected a number >= 0, such as 1e-6: a share of the targets' standard deviation"
+        raise ValueError(msg)
+    return float(tol)
+
+
+def _in_units(setup: Setup) -> FitPrior | None:
+    scale, prior = float(setup.scales[0]), setup.prior
+    if prior is None:
+        return None
+    return replace(
+        prior, noise=prior.noise * scale, variance=prior.variance * scale * scale, least=prior.least * scale * scale,
+        unit=prior.unit * scale * scale,
+    )  # fmt: skip
+
+
 def _constant(setup: Setup, history: list[FitRecord], started: float) -> Fit:
     """Return the mean where nothing varies."""
+    count = setup.effective
+    rest = count / (count - 1.0) if count > 1 else 1.0  # one degree of freedom is used
     if setup.squared:
-        error, noise = float(setup.varied), setup.spread * float(setup.varied)
+        error = float(setup.varied)
+        noise, gcv = setup.spread * error * rest**0.5, error * rest**2
     else:
         share = 1.0 / (1.0 + np.exp(-setup.means[0]))
-        noise, error = 0.0, float(-2.0 * (share * np.log(share) + (1.0 - share) * np.log1p(-share)))
+        error = float(-2.0 * (share * np.log(share) + (1.0 - share) * np.log1p(-share)))
+        noise, gcv = float("nan"), error
     return Fit(
         u=function_of(setup, None), status=FitStatus.CONSTANT, error=error, noise=noise, freedom=1.0,
-        gcv=error, penalty=dict.fromkeys(setup.names, 0.0), ridge=setup.penalty.ridge,
+        gcv=gcv, penalty=dict.fromkeys(setup.names, 0.0), ridge=setup.penalty.ridge,
         inert=tuple(setup.names[: setup.inputs]), count=setup.count, history=tuple(history),
         seconds=time.perf_counter() - started,
     )  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import final
 
 import numpy as np
+import scipy.linalg
 
 from sepnet.backends import dispatch
 from sepnet.backends.arrays import Array, device_of, from_host, gather, namespace
@@ -33,10 +34,13 @@ class FitAxis:
         None is the axis of the constant: one function, equal to one, whatever the sample.
     labels : bool, optional
         The axis counts outputs. Columns of it alone are the outputs' constants.
+    norm : ndarray of shape (size, size), optional
+        Matrix of the norm in which functions are measured, the constant's being one; by default that of L2.
     """
 
     basis: Basis | None
     labels: bool = False
+    norm: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -57,6 +61,18 @@ class FitAxis:
         if self.basis is None:
             return np.ones((1, 1))
         return mass(self.basis) / (self.basis.domain[1] - self.basis.domain[0])
+
+    @property
+    def gram(self) -> np.ndarray:
+        """Gram matrix of the functions in `norm`."""
+        return self.mass if self.norm is None else self.norm
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Return coefficients (size, count) of random functions: independent ones, or such as `norm` expects."""
+        numbers = rng.standard_normal((self.size, count))
+        if self.norm is None:
+            return numbers
+        return np.asarray(scipy.linalg.solve_triangular(np.linalg.cholesky(self.norm), numbers, lower=True, trans="T"))
 
     @cached_property
     def roughness(self) -> np.ndarray:

@@ -114,7 +114,7 @@ class Columns:
             norms = []
             for i in subset:
                 part = factors[i][:, self.place(i, k)]
-                norms.append(np.sqrt(np.maximum(np.sum(part * (self.axes[i].mass @ part), axis=0), 0.0)))
+                norms.append(np.sqrt(np.maximum(np.sum(part * (self.axes[i].gram @ part), axis=0), 0.0)))
             sound = np.min(norms, axis=0) > 0.0
             logs = np.log(np.where(sound, norms, 1.0))
             for i, scale in zip(subset, np.exp(logs.mean(axis=0) - logs), strict=True):

@@ -70,7 +70,7 @@ def loss_of(name: str) -> Loss:
         If there is none.
     """
     losses: dict[str, Loss] = {"squared": Squared(), "logistic": Logistic()}
-    if name not in losses:
+    if not isinstance(name, str) or name not in losses:
         msg = f"`loss` is {name!r}, expected 'squared' (real targets) or 'logistic' (targets 0 and 1)"
         raise ValueError(msg)
     return losses[name]

@@ -69,11 +69,11 @@ class Penalty:
     weights : tuple of float
         One an axis, not negative.
     ridge : float, optional
-        Weight of the squared norm of all but the column of the constant.
+        Weight of the squared norm of all but the column of the constant: in L2, or what the axes measure in.
     apart : float, optional
-        Weight of the squared norms of the single columns. A best sum of R products need not exist: columns may grow
-        without bound and cancel (de Silva and Lim, SIAM J. Matrix Anal. Appl. 30, 2008). A little of this forbids it,
-        and no scaling of factors changes it either.
+        Weight of the squared norms of the single columns but that of the constant. A best sum of R products need not
+        exist: columns may grow without bound and cancel (de Silva and Lim, SIAM J. Matrix Anal. Appl. 30, 2008). A
+        little of this forbids it, and no scaling of factors changes it either.
     """
 
     weights: tuple[float, ...]
@@ -100,7 +100,7 @@ class Penalty:
         total, dual = grams.product(axis)
         pick = np.ix_(act, act)
         own = np.kron(columns.axes[axis].roughness, total[pick])
-        rest = np.kron(columns.axes[axis].mass, dual[pick])
+        rest = np.kron(columns.axes[axis].gram, dual[pick])
         passive = columns.passive[axis]
         # a passive column is constant on the axis: it has no roughness there, but meets the others' on the rest
         load = -(grams.smooth[axis][:, passive] @ dual[np.ix_(passive, act)]).ravel()
@@ -123,7 +123,7 @@ class Penalty:
             pick, mine = np.ix_(active[j], active[j]), slice(at[j], at[j + 1])
             vector[mine] = -(grams.bent[j] @ total + grams.smooth[j] @ dual)[:, active[j]].ravel()
             matrix[mine, mine] = np.kron(self.weights[j] * axis.roughness, total[pick])
-            matrix[mine, mine] += np.kron(axis.mass, dual[pick])
+            matrix[mine, mine] += np.kron(axis.gram, dual[pick])
             between = before
             for k in range(j + 1, len(columns.axes)):
                 block = _cross(columns, grams, j, k, grams.shrunk(_times(between, after[k + 1])))
@@ -136,12 +136,12 @@ class Penalty:
     def _grams(self, columns: Columns, factors: Factors) -> _Grams:
         free = columns.constant_columns
         shrink = np.full((columns.starts[-1],) * 2, self.ridge)
-        shrink[free, :] = shrink[:, free] = 0.0
         shrink[np.diag_indices_from(shrink)] += self.apart
+        shrink[free, :] = shrink[:, free] = 0.0
         grams = _Grams([], [], [], [], shrink)
         padded = columns.padded(factors)
         for weight, axis, full, passive in zip(self.weights, columns.axes, padded, columns.passive, strict=True):
-            smooth, bent = axis.mass @ full, weight * (axis.roughness @ full)
+            smooth, bent = axis.gram @ full, weight * (axis.roughness @ full)
             mass = full.T @ smooth
             # where the basis does not contain the constant, `padded` has its projection, but the column is the constant
             mass[np.ix_(passive, passive)] = 1.0

@@ -8,6 +8,7 @@ from typing import NamedTuple, final
 
 from sepnet.functions import CP
 from sepnet.functions.sna import SNA
+from sepnet.solvers.evidence import FitPrior
 
 __all__ = ["Fit", "FitRecord", "FitStatus"]
 
@@ -22,7 +23,7 @@ class FitStatus(Enum):
     UNDERDETERMINED = (
         "There are fewer samples than coefficients: the penalty alone decides the rest; lower rank= or cells=."
     )
-    INTERRUPTED = "The fit was interrupted; u is the best function so far: fit again to go on."
+    INTERRUPTED = "The fit was interrupted; u is the best function so far."
 
 
 class FitRecord(NamedTuple):
@@ -52,8 +53,9 @@ class Fit:
         Root mean square error on all samples, relative to the targets' standard deviation; with a logistic loss the
         mean loss.
     noise : float
-        Estimate of the standard deviation of the noise, in units of the target (of the first one, if several):
-        ``sqrt(RSS / (n - freedom))``. For data without noise it is the error of the approximation.
+        Estimate of the standard deviation of the noise, in units of the target (of the first one, if several), of a
+        sample of average weight: ``sqrt(RSS / (n - freedom))``. For data without noise it is the error of the
+        approximation; NaN with a logistic loss, which has none.
     freedom : float
         Degrees of freedom used, the trace of the influence matrix of all factors together, linearised at the fit.
     gcv : float
@@ -66,6 +68,9 @@ class Fit:
         Inputs that do nothing.
     count : int
         Number of samples.
+    prior : FitPrior or None
+        With ``penalty="evidence"``: lengths, variance and noise of the largest evidence. `ridge` is then the weight of
+        its norm.
     history : tuple of FitRecord
     seconds : float
     """
@@ -80,5 +85,6 @@ class Fit:
     ridge: float
     inert: tuple[str, ...]
     count: int
+    prior: FitPrior | None = None
     history: tuple[FitRecord, ...] = field(repr=False, default=())
     seconds: float = 0.0

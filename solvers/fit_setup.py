@@ -15,16 +15,18 @@ from sepnet.bases.checks import whole_number
 from sepnet.functions import CP
 from sepnet.functions.interaction import Interaction
 from sepnet.functions.sna import SNA
+from sepnet.solvers.evidence import FitPrior
 from sepnet.solvers.fit_axes import FitAxis
+from sepnet.solvers.fit_growth import START
 from sepnet.solvers.fit_model import Model
 from sepnet.solvers.fit_penalty import Penalty
-from sepnet.solvers.fit_source import Summary
+from sepnet.solvers.fit_source import Summary, Units
 from sepnet.spaces import TensorSpace
 
 __all__ = ["Setup", "function_of", "set_up", "size_limit"]
 
 APART = 1e-10  # weight of the squared norms of single columns, relative to the targets' variance
-START = 1e-6  # weight of the roughness before GCV has its say
+FAR = 100.0  # a mean so many times the spread is taken out, lest the small differences drown in its penalty
 
 
 @final
@@ -47,13 +49,18 @@ class Setup:
     refine : bool
         Knots may be added.
     penalty : Penalty
-    gcv : bool
+    gcv, evidence : bool
+        The samples choose the penalty, in either way.
+    prior : FitPrior or None
+        That of the largest evidence, once it is known.
     squared : bool
         The loss is the squared error, so targets are scaled.
     count, effective : int
         Rows, and samples: targets that are there.
-    means, scales : ndarray of shape (outputs,)
-        The best constant, and what the targets are divided by.
+    means : ndarray of shape (outputs,)
+        The best constant.
+    units : Units
+        What is subtracted from the targets, and what they are divided by.
     spread : float
         Standard deviation of the first output, 1 if it does not vary.
     varied : bool
@@ -71,16 +78,28 @@ class Setup:
     refine: bool
     penalty: Penalty
     gcv: bool
+    evidence: bool
     squared: bool
     count: int
     effective: int
     means: np.ndarray
-    scales: np.ndarray
+    units: Units
     spread: float
     varied: bool
     xp: Namespace
     device: Any
     dtype: str
+    prior: FitPrior | None = None
+
+    @property
+    def scales(self) -> np.ndarray:
+        """What the targets are divided by, shape (outputs,)."""
+        return self.units.scales
+
+    @property
+    def shifted(self) -> bool:
+        """Whether something is subtracted from the targets."""
+        return bool(self.units.shifts.any())
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -121,7 +140,7 @@ def set_up(
         raise ValueError(msg)
     rank = None if rank is None else whole_number("rank", rank, at_least=1)
     shaped = rank is not None or interaction is not None
-    flat = tuple(int(i) for i in np.flatnonzero(summary.low == summary.high))
+    flat = tuple(int(i) for i in np.flatnonzero(summary.high - summary.low <= _round_off(summary.low, summary.high)))
     if space is None:
         bases = _bases(summary, names, 6 if shaped else 3, cells, degree)
     else:
@@ -133,7 +152,7 @@ def set_up(
         m = summary.outputs
         bases["output"] = BSpline((-0.5, m - 0.5), cells=m, degree=0)
     axes = (*(FitAxis(basis, labels=name == "output") for name, basis in bases.items()), FitAxis(None))
-    subsets = None if interaction is None else _subsets(interaction, tuple(bases)[:d], summary.outputs)
+    subsets = None if interaction is None else _subsets(interaction, tuple(bases)[:d], summary.outputs, flat)
     if not squared and (summary.least.min() < 0.0 or summary.most.max() > 1.0):
         msg = (
             f"`y` runs from {summary.least.min()} to {summary.most.max()}, expected 0 and 1 with loss='logistic': "
@@ -142,13 +161,16 @@ def set_up(
         raise ValueError(msg)
     live = np.where(summary.scales > 0.0, summary.scales, 1.0)
     scales = live if squared else np.ones(summary.outputs)
+    evidence = isinstance(penalty, str) and penalty == "evidence"
+    far = evidence | (np.abs(summary.means) > FAR * summary.scales)
+    shifts = np.where(far & squared, summary.means, 0.0)
     means = summary.means if squared else _log_odds(summary.means, summary.present)
-    weights, gcv = _weights(penalty, tuple(bases))
+    weights, gcv = ((0.0,) * len(bases), False) if evidence else _weights(penalty, tuple(bases))
     return Setup(
         names=tuple(bases), inputs=d, axes=axes, flat=flat, interaction=subsets, rank=rank,
-        refine=space is None and not (shaped and cells is not None),
-        penalty=Penalty((*weights, 0.0), _weight("ridge", ridge), APART), gcv=gcv, squared=squared, count=summary.count,
-        effective=int(summary.present.sum()), means=means, scales=scales,
+        refine=space is None and not (shaped and cells is not None) and not evidence,
+        penalty=Penalty((*weights, 0.0), _weight("ridge", ridge), APART), gcv=gcv, evidence=evidence, squared=squared,
+        count=summary.count, effective=int(summary.present.sum()), means=means, units=Units(shifts, scales),
         spread=float(scales[0]), varied=bool((summary.scales > 0.0).any()), xp=summary.xp, device=summary.device,
         dtype=summary.dtype,
     )  # fmt: skip
@@ -163,14 +185,13 @@ def function_of(setup: Setup, model: Model | None) -> CP | SNA:
     """Return the fitted function in the units of the data, where the points live; None is the best constant."""
     axes, last = setup.axes if model is None else model.columns.axes, len(setup.names)
     bases = {name: axis.basis for name, axis in zip(setup.names, axes, strict=False)}
-    if model is None:
-        factors = [axis.constant[:, None] for axis in axes[:last]]
-        factors[-1] = setup.means[:, None] if setup.outputs else factors[-1] * setup.means[0]
-        return _cp(setup, bases, factors)
+    levels = setup.means if model is None else setup.units.shifts
     parts: dict[tuple[int, ...], list[np.ndarray]] = {}
-    constant = 0.0
-    for k, (subset, rank) in enumerate(zip(model.columns.subsets, model.columns.ranks, strict=True)):
-        factors = [model.factors[i][:, model.columns.place(i, k)] for i in subset]
+    constant = 0.0 if setup.outputs else float(levels[0])
+    if setup.outputs and levels.any():
+        parts[setup.outputs] = [levels[:, None]]
+    for subset, own in [] if model is None else model.groups():
+        factors, rank = [own[i] for i in subset], own[subset[0]].shape[1]
         if setup.outputs:
             # what does not see the output is the same for all of them in the units of the fit alone
             if subset == (last,):
@@ -208,11 +229,19 @@ def _log_odds(means: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(share / (1.0 - share)))
 
 
+def _round_off(low: Any, high: Any) -> Any:
+    """Return a width below which points are one point: some units in the last place."""
+    return 1e3 * np.finfo(float).eps * np.maximum(np.maximum(np.abs(low), np.abs(high)), np.finfo(float).tiny)
+
+
 def _bases(summary: Summary, names: Sequence[str] | None, usual: int, cells: int | None, degree: int) -> dict[str, Any]:
     d = len(summary.low)
     cells = usual if cells is None else whole_number("cells", cells, at_least=1)
     degree = whole_number("degree", degree, at_least=1)
     labels = tuple(f"x{i}" for i in range(d)) if names is None else tuple(names)
+    if not all(isinstance(label, str) for label in labels):
+        msg = f"`names` is {labels!r}, expected texts, such as {tuple(f'x{i}' for i in range(d))}"
+        raise TypeError(msg)
     if len(labels) != d:
         msg = f"`names` has {len(labels)} names, expected {d}, one for each column of the points"
         raise ValueError(msg)
@@ -220,8 +249,7 @@ def _bases(summary: Summary, names: Sequence[str] | None, usual: int, cells: int
     for name, low, high in zip(labels, summary.low, summary.high, strict=True):
         left, right = float(low), float(high)
         # a box of no width, or of a few units in the last place, holds no cells
-        least = 1e3 * np.finfo(float).eps * max(abs(left), abs(right), np.finfo(float).tiny)
-        if right - left <= least * cells:
+        if right - left <= _round_off(left, right) * cells:
             middle, half = (left + right) / 2, max(0.5, abs(left + right) * 1e-6)
             left, right = middle - half, middle + half
         bases[name] = BSpline((left, right), cells=cells, degree=degree)
@@ -250,14 +278,22 @@ def _given(summary: Summary, space: TensorSpace, names: Sequence[str] | None, ce
     return dict(space.items)
 
 
-def _subsets(interaction: Interaction, names: tuple[str, ...], outputs: int) -> tuple[tuple[tuple[int, ...], int], ...]:
+def _subsets(
+    interaction: Interaction, names: tuple[str, ...], outputs: int, flat: tuple[int, ...]
+) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Return subsets and ranks, less the axes on which nothing varies: what stays the same counts once."""
     if not isinstance(interaction, Interaction):
         msg = f"`interaction` is {type(interaction).__name__}, expected e.g. sn.Interaction(2, rank=3)"
         raise TypeError(msg)
     if interaction.format != "cp":
         msg = f"`interaction` has format {interaction.format!r}, fits take 'cp': convert what they return, u.to_train()"
         raise ValueError(msg)
-    subsets = [(tuple(map(names.index, s)), interaction.rank_of(s)) for s in interaction.subsets_of(names)]
+    found: dict[tuple[int, ...], int] = {}
+    for names_of in interaction.subsets_of(names):
+        subset = tuple(i for i in map(names.index, names_of) if i not in flat)
+        if subset:
+            found[subset] = max(found.get(subset, 0), interaction.rank_of(names_of))
+    subsets = list(found.items())
     if outputs == 1:
         return tuple(subsets)
     # every output has a level and functions of one axis of its own; products it shares with the others
@@ -269,7 +305,7 @@ def _weights(penalty: Any, names: tuple[str, ...]) -> tuple[tuple[float, ...], b
     """Return the weight of each axis, and whether GCV chooses them."""
     if isinstance(penalty, str):
         if penalty != "gcv":
-            msg = f"`penalty` is {penalty!r}, expected 'gcv', a number, or a mapping of axis names to numbers"
+            msg = f"`penalty` is {penalty!r}, expected 'gcv', 'evidence', a number, or a mapping of axis to number"
             raise ValueError(msg)
         return (START,) * len(names), True
     given = penalty if isinstance(penalty, Mapping) else dict.fromkeys(names, penalty)

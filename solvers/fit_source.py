@@ -9,30 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, Namespace, device_of, from_host, library_name, namespace, to_host
+from sepnet.backends.arrays import Namespace, device_of, namespace, to_host
+from sepnet.solvers.fit_arrays import Rows, check_shapes, counting, cut, joined, numbers_of, rows_of
 from sepnet.solvers.fit_axes import FitAxis
 from sepnet.solvers.fit_data import PART, Table
 from sepnet.solvers.fit_samples import Batch, Samples
 
-__all__ = ["Rows", "Source", "Streamed", "Summary", "source_of"]
+__all__ = ["Source", "Streamed", "Summary", "Units", "source_of"]
 
 MEMORY = 100_000  # rows that are read from array-like objects on disk at a time
-
-
-class Rows(NamedTuple):
-    """Some rows: points (n, d), targets (n, outputs), NaN where missing, and weights (n,), all of them float64.
-
-    `dtype` names the dtype that the points came in, float64 for integers.
-    """
-
-    points: Array
-    targets: Array
-    weights: Array
-    dtype: str
+PLAIN = 100  # weights whose largest is within 2**-100 and 2**100 are left as they are
 
 
 @final
@@ -40,7 +31,8 @@ class Rows(NamedTuple):
 class Summary:
     """What one pass over all rows tells; of targets only those that are there count.
 
-    `means`, `scales` (standard deviations), `least` and `most` are those of the targets, one an output.
+    `means`, `scales` (standard deviations), `least` and `most` are those of the targets, one an output. By two to the
+    `power` all weights are divided.
     """
 
     count: int
@@ -52,9 +44,17 @@ class Summary:
     least: np.ndarray
     most: np.ndarray
     present: np.ndarray
+    power: int
     xp: Namespace
     device: Any
     dtype: str
+
+
+class Units(NamedTuple):
+    """What is subtracted from the targets of each output, and what they are then divided by, to be fitted."""
+
+    shifts: np.ndarray
+    scales: np.ndarray
 
 
 @final
@@ -71,29 +71,30 @@ class Source:
     read: Callable[[], Iterator[Rows]]
 
     def parts(self, size: int = PART) -> Iterator[Rows]:
-        """Yield the rows that count, `size` at a time: those without weight or target might as well not be there."""
-        kept: list[Rows] = []
-        held = 0
-        for rows in map(_counting, self.read()):
-            kept.append(rows)
-            held += int(rows.points.shape[0])
-            while held >= size:
-                whole = _joined(kept)
-                yield _cut(whole, slice(0, size))
-                kept = [_cut(whole, slice(size, held))]
-                held -= size
-        if held:
-            yield _joined(kept)
+        """Yield the rows that count, `size` at a time: those without weight or target might as well not be there.
+
+        Weights so large or small that their squares are none are divided by about the largest, a power of two.
+        """
+        power = -self._summary.power
+        for rows in _parts(map(counting, self.read()), size):
+            # in two steps: the reciprocal of a very small number is none
+            scaled = rows.weights * 2.0 ** (power // 2) * 2.0 ** (power - power // 2) if power else rows.weights
+            yield rows._replace(weights=scaled)
 
     def summary(self) -> Summary:
-        """Read all rows once.
+        """Read all rows, the first time that it is asked for.
 
         Raises
         ------
         ValueError
-            If there are none, points are not finite, weights are negative or not finite, or batches do not agree.
+            If there are none, weights are negative or not finite, in rows that count points are not finite or targets
+            infinite, batches do not agree, or the targets' standard deviation is beyond float64.
         """
-        seen = 0
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> Summary:
+        seen, heaviest = 0, 0.0
 
         def checked() -> Iterator[Rows]:
             nonlocal seen
@@ -104,18 +105,18 @@ class Source:
                 if columns != here:
                     msg = f"a batch has {here[0]} inputs and {here[1]} outputs, the first {columns[0]} and {columns[1]}"
                     raise ValueError(msg + ": make the columns agree")
-                _check_rows(to_host(rows.points), to_host(rows.targets), to_host(rows.weights), seen)
+                yield counting(rows, seen)
                 seen += int(rows.points.shape[0])
-                yield rows
 
         count, boxes, like = 0, [], None
         tallies: list[_Tally] = []
-        for rows in Source(checked).parts():
+        for rows in _parts(checked(), PART):
             like = rows if like is None else like
             points, targets, weights = (to_host(a) for a in rows[:3])
             if not tallies:
                 tallies = [_Tally() for _ in range(targets.shape[1])]
             boxes.append((points.min(axis=0), points.max(axis=0)))
+            heaviest = max(heaviest, float(weights.max()))
             for tally, y in zip(tallies, targets.T, strict=True):
                 there = ~np.isnan(y)
                 tally.add(y[there], weights[there])
@@ -128,16 +129,16 @@ class Source:
             which = f"column {empty[0]}" if empty else "any row"
             msg = f"`y` has no finite value with positive weight in {which}: give at least one"
             raise ValueError(msg)
-        means, variances = np.array([tally.moments() for tally in tallies]).T
-        floor = (8.0 * np.finfo(float).eps * np.abs(means)) ** 2
+        means, scales = np.array([tally.moments() for tally in tallies]).T
+        power = _power(heaviest) - 1
         return Summary(
             count, len(tallies), np.min([low for low, _ in boxes], axis=0), np.max([high for _, high in boxes], axis=0),
-            means, np.sqrt(np.where(variances > floor, variances, 0.0)), np.array([t.least for t in tallies]),
-            np.array([t.most for t in tallies]), np.array([t.count for t in tallies]), namespace(like.points),
+            means, scales, np.array([t.least for t in tallies]), np.array([t.most for t in tallies]),
+            np.array([t.count for t in tallies]), power if abs(power) > PLAIN else 0, namespace(like.points),
             device_of(like.points), like.dtype,
         )  # fmt: skip
 
-    def table(self, chosen: np.ndarray, scales: np.ndarray) -> Table:
+    def table(self, chosen: np.ndarray, units: Units) -> Table:
         """Return the rows of increasing numbers `chosen`, one sample for each output that is present.
 
         Raises
@@ -157,7 +158,7 @@ class Source:
                 there = np.isfinite(Y[:, j])
                 column = [np.full((int(there.sum()), 1), float(j))] if Y.shape[1] > 1 else []
                 points.append(np.concatenate([X[there], *column], axis=1))
-                targets.append(Y[there, j] / scales[j])
+                targets.append((Y[there, j] - units.shifts[j]) / units.scales[j])
                 weights.append(w[there])
         if start <= int(chosen[-1]):
             msg = (
@@ -178,15 +179,14 @@ class Streamed(Samples):
     source : Source
     axes : tuple of FitAxis
         The last input axis is that of the outputs if there are several.
-    scales : ndarray of shape (outputs,)
-        What the targets are divided by.
+    units : Units
     inputs : int
         Number of columns of the points.
     """
 
     source: Source
     axes: tuple[FitAxis, ...]
-    scales: np.ndarray
+    units: Units
     inputs: int
 
     def batches(self) -> Iterator[Batch]:
@@ -207,7 +207,8 @@ class Streamed(Samples):
                 for axis in self.axes[len(chosen) :]:
                     chosen.append(axis.window(columns[0], "constant"))
                 zero = xp.zeros_like(y)
-                yield Batch(chosen, xp.where(here, y, zero) / float(self.scales[j]), xp.where(here, weights, zero))
+                there = (xp.where(here, y, zero) - float(self.units.shifts[j])) / float(self.units.scales[j])
+                yield Batch(chosen, there, xp.where(here, weights, zero))
 
 
 def source_of(X: Any, y: Any, weights: Any) -> Source:
@@ -215,43 +216,35 @@ def source_of(X: Any, y: Any, weights: Any) -> Source:
 
     Parameters
     ----------
-    X : array, array-like on disk, or re-iterable of tuples
+    X : array, array-like, or re-iterable of tuples
         Points (n, d); or, with ``y=None``, an iterable or a function without arguments that returns one, of tuples
-        ``(X, y)`` or ``(X, y, weights)``.
-    y : array or None
+        ``(X, y)`` or ``(X, y, weights)``. Of these, too, each may be an array of any library, a list, a data frame, an
+        HDF5 dataset, or a masked array, which has NaN where the mask is set.
+    y : array, array-like or None
         Targets (n,) or (n, outputs).
-    weights : array or None
+    weights : array, array-like or None
 
     Raises
     ------
     TypeError
-        If these are no samples.
+        If these are no samples, or no real numbers.
     ValueError
-        If lengths do not agree.
+        If shapes do not agree.
     """
     if y is None:
         if weights is not None:
             msg = "`weights` is given beside batches: put them into the batches, (X, y, weights)"
             raise TypeError(msg)
         return Source(lambda: _batches(X))
-    if not hasattr(X, "shape") or hasattr(X, "iloc"):
-        X = np.asarray(X, dtype=np.float64)
-    if not hasattr(y, "shape") or hasattr(y, "iloc"):
-        y = np.asarray(y, dtype=np.float64)
-    if len(X.shape) != 2 or len(y.shape) not in (1, 2) or X.shape[0] != y.shape[0]:
-        msg = f"`X` has shape {tuple(X.shape)} and `y` {tuple(y.shape)}, expected (n, d) and (n,) or (n, outputs)"
-        raise ValueError(msg)
-    if weights is not None:
-        weights = weights if hasattr(weights, "shape") else np.asarray(weights, dtype=np.float64)
-        if tuple(weights.shape) != (X.shape[0],):
-            msg = f"`weights` has shape {tuple(weights.shape)}, expected ({X.shape[0]},), one for each sample"
-            raise ValueError(msg)
+    X, y = _readable(X, "X"), _readable(y, "y")
+    weights = None if weights is None else _readable(weights, "weights")
+    check_shapes(X, y, weights)
 
     def slices() -> Iterator[Rows]:
         step = MEMORY - MEMORY % PART
         for start in range(0, int(X.shape[0]), step):
             part = slice(start, min(start + step, int(X.shape[0])))
-            yield _rows(X[part, ...], y[part, ...], None if weights is None else weights[part])
+            yield rows_of(X[part, ...], y[part, ...], None if weights is None else weights[part])
 
     return Source(slices)
 
@@ -268,67 +261,49 @@ def _batches(source: Any) -> Iterator[Rows]:
         if not isinstance(batch, tuple) or len(batch) not in (2, 3):
             msg = f"a batch is {type(batch).__name__}, expected a tuple (X, y) or (X, y, weights)"
             raise TypeError(msg)
-        rows = _rows(batch[0], batch[1], batch[2] if len(batch) == 3 else None)
+        rows = rows_of(*batch)
         if int(rows.points.shape[0]):
             yield rows
 
 
-def _rows(X: Any, y: Any, weights: Any) -> Rows:
-    """Return rows in float64, in the namespace of the points."""
-    if not hasattr(X, "shape"):
-        X = np.asarray(X, dtype=np.float64)
-    xp, device = namespace(X), device_of(X)
-
-    def real(array: Any, name: str) -> Array:
-        array = array if hasattr(array, "shape") else np.asarray(array)
-        there = namespace(array)
-        if not there.isdtype(array.dtype, ("real floating", "integral", "bool")):
-            msg = f"`{name}` has dtype {array.dtype}, expected real numbers: encode it first"
-            raise TypeError(msg)
-        if library_name(there) != library_name(xp):
-            array = from_host(to_host(array), xp, device=device)
-        return xp.astype(array, xp.float64)
-
-    points, targets = real(X, "X"), real(y, "y")
-    n = int(points.shape[0])
-    if points.ndim != 2 or targets.ndim not in (1, 2) or int(targets.shape[0]) != n:
-        msg = f"a batch has shapes {tuple(points.shape)} and {tuple(targets.shape)}, expected (n, d) and (n,)"
-        raise ValueError(msg)
-    if targets.ndim == 1:
-        targets = targets[:, None]
-    ones = xp.ones((n,), dtype=xp.float64, device=device)
-    dtype = "float32" if X.dtype == xp.float32 else "float64"
-    return Rows(points, targets, ones if weights is None else real(weights, "weights"), dtype)
+def _readable(values: Any, name: str) -> Any:
+    """Return an array, or what slices are read from, such as an HDF5 dataset."""
+    in_memory = isinstance(values, np.ndarray) or any(hasattr(values, known) for known in ("iloc", "to_numpy"))
+    return values if hasattr(values, "shape") and not in_memory else numbers_of(values, name)
 
 
-def _joined(rows: list[Rows]) -> Rows:
-    if len(rows) == 1:
-        return rows[0]
-    xp = namespace(rows[0].points)
-    points, targets, weights = (xp.concat([r[k] for r in rows], axis=0) for k in range(3))
-    return Rows(points, targets, weights, rows[0].dtype)
+def _parts(source: Iterable[Rows], size: int) -> Iterator[Rows]:
+    """Yield rows `size` at a time, however many come at once."""
+    kept: list[Rows] = []
+    held = 0
+    for rows in source:
+        kept.append(rows)
+        held += int(rows.points.shape[0])
+        while held >= size:
+            whole = joined(kept)
+            yield cut(whole, slice(0, size))
+            kept = [cut(whole, slice(size, held))]
+            held -= size
+    if held:
+        yield joined(kept)
 
 
-def _cut(rows: Rows, part: slice) -> Rows:
-    return Rows(rows.points[part, ...], rows.targets[part, ...], rows.weights[part], rows.dtype)
-
-
-def _counting(rows: Rows) -> Rows:
-    xp = namespace(rows.points)
-    here = (rows.weights != 0.0) & ~xp.all(xp.isnan(rows.targets), axis=1)
-    if bool(xp.all(here)):
-        return rows
-    chosen = xp.nonzero(here)[0]
-    points, targets, weights = (xp.take(a, chosen, axis=0) for a in rows[:3])
-    return Rows(points, targets, weights, rows.dtype)
+def _power(number: float) -> int:
+    """Return the exponent of the least power of two above a number, and for zero one below all others."""
+    return math.frexp(number)[1] if number else -2000
 
 
 class _Tally:
-    """Weighted mean and variance of numbers that come some at a time, relative to the first one: nothing cancels."""
+    """Weighted mean and variance of numbers that come some at a time, relative to the first one: nothing cancels.
+
+    The sums of each part are those of numbers and weights divided by powers of two, which is exact: squares neither
+    overflow nor vanish.
+    """
 
     def __init__(self) -> None:
         self.count, self.first, self.least, self.most = 0, 0.0, math.inf, -math.inf
         self.sums: list[tuple[float, float, float]] = []
+        self.powers: list[tuple[int, int]] = []  # of two, of the weights and of the numbers
 
     def add(self, y: np.ndarray, w: np.ndarray) -> None:
         if not len(y):
@@ -337,24 +312,29 @@ class _Tally:
             self.first = float(y[0])
         self.count += len(y)
         self.least, self.most = min(self.least, float(y.min())), max(self.most, float(y.max()))
+        if not math.isfinite(self.most - self.least):
+            msg = f"`y` runs from {self.least} to {self.most}, too far for float64: divide the targets by a number"
+            raise ValueError(msg)
         away = y - self.first
+        powers = _power(float(w.max())), _power(float(np.abs(away).max()))
+        w, away = np.ldexp(w, -powers[0]), np.ldexp(away, -powers[1])
+        self.powers.append(powers)
         self.sums.append((math.fsum(w), math.fsum(w * away), math.fsum(w * away * away)))
 
     def moments(self) -> tuple[float, float]:
-        total, first, second = (math.fsum(s) for s in zip(*self.sums, strict=True))
-        return self.first + first / total, second / total - (first / total) ** 2
-
-
-def _check_rows(points: np.ndarray, targets: np.ndarray, weights: np.ndarray, before: int) -> None:
-    bad = ~np.isfinite(points)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        msg = f"`X` has {points[row, column]} in row {before + row}, column {column}: drop the row or fill the value in"
-        raise ValueError(msg)
-    if np.isinf(targets).any():
-        row = int(np.argwhere(np.isinf(targets))[0][0])
-        msg = f"`y` has an infinity in row {before + row}: a missing target is NaN"
-        raise ValueError(msg)
-    if weights.shape != (len(points),) or not np.isfinite(weights).all() or (weights < 0).any():
-        msg = f"`weights` are not finite numbers >= 0, one for each sample (rows {before} to {before + len(points)})"
-        raise ValueError(msg)
+        """Return mean and standard deviation, zero where it is round-off of the mean."""
+        heavy, far = (max(p) for p in zip(*self.powers, strict=True))
+        total, first, second = (
+            math.fsum(
+                math.ldexp(s[k], v - heavy + k * (p - far)) for s, (v, p) in zip(self.sums, self.powers, strict=True)
+            )
+            for k in range(3)
+        )
+        mean = self.first + math.ldexp(first / total, far)
+        scale = math.ldexp(math.sqrt(max(second / total - (first / total) ** 2, 0.0)), far)
+        if scale <= 8.0 * np.finfo(float).eps * abs(mean):
+            return mean, 0.0
+        if scale < np.finfo(float).tiny:
+            msg = f"`y` runs from {self.least} to {self.most}, too close for float64: multiply the targets by a number"
+            raise ValueError(msg)
+        return mean, scale

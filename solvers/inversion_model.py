@@ -172,7 +172,7 @@ def _box_in(space: TensorSpace, bounds: Bounds | None) -> tuple[np.ndarray, np.n
             box[space.names.index(name)] = pair
     elif bounds is not None:
         box = _pairs(bounds, space.dim)
-    for name, (left, right), (low, high) in zip(space.names, domain, box, strict=True):
+    for name, (left, right), (low, high) in zip(space.names, domain.tolist(), box.tolist(), strict=True):
         if not left <= low <= high <= right:
             msg = (
                 f"bounds[{name!r}] is ({low!r}, {high!r}), expected rising numbers in the domain ({left!r}, {right!r}) "
@@ -191,7 +191,8 @@ def _pairs(bounds: Any, dim: int | None) -> np.ndarray:
         raise ValueError(msg)
     if not (box[:, 0] <= box[:, 1]).all():
         k = int(np.argmin(box[:, 0] <= box[:, 1]))
-        msg = f"`bounds` has ({box[k, 0]!r}, {box[k, 1]!r}) for input {k}, expected rising numbers: low <= high"
+        low, high = box[k].tolist()
+        msg = f"`bounds` has ({low!r}, {high!r}) for input {k}, expected rising numbers: low <= high"
         raise ValueError(msg)
     return box
 
@@ -224,7 +225,7 @@ def as_targets(y: Any, model: Model, outputs: int) -> np.ndarray:
         raise ValueError(msg)
     if not np.isfinite(targets).all():
         row, column = (int(k) for k in np.argwhere(~np.isfinite(targets))[0])
-        msg = f"`y` is {targets[row, column]!r} for target {row}, expected finite numbers: leave it out"
+        msg = f"`y` is {float(targets[row, column])!r} for target {row}, expected finite numbers: leave it out"
         raise ValueError(msg)
     return targets
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from sepnet.solvers.inversion_model import host_numbers
 
 __all__ = ["Prior", "box_starts", "cholesky", "gaussian", "prior_starts", "spacings", "thin"]
 
-Prior = tuple[Any, Any] | np.ndarray
+Prior = Sequence[Any] | np.ndarray
+
+# Cells on a side that float64 counts exactly.
+MOST_CELLS = 2.0**53
 
 
 def box_starts(n: int, low: np.ndarray, high: np.ndarray, seed: int) -> np.ndarray:
@@ -86,7 +90,7 @@ def prior_starts(
     Parameters
     ----------
     prior : (mean, covariance) or array (k, d)
-        A Gaussian, or a sample of it.
+        A Gaussian, as tuple or list, or a sample of it.
     n : int, optional
         Starts; by default all rows of a sample, and `default` of a Gaussian.
     low, high : ndarray (d,)
@@ -102,7 +106,7 @@ def prior_starts(
         A Gaussian's first start is near its mean; at the mean itself the gradient may vanish by symmetry.
     """
     d = low.size
-    if isinstance(prior, tuple):
+    if _is_gaussian(prior):
         mean, _, root = gaussian(prior, d)
         n = default if n is None else n
         # The unit cube is open for `ndtri`; half a unit of the generator's 30 bits keeps it so.
@@ -120,6 +124,16 @@ def prior_starts(
     if n is not None and n < len(sample):
         sample = sample[np.sort(np.random.default_rng(seed).choice(len(sample), n, replace=False))]
     return np.asarray(np.clip(sample, low, high))
+
+
+def _is_gaussian(prior: Prior) -> bool:
+    """Return whether a prior is a pair of mean and covariance: a list of two rows is a sample."""
+    if isinstance(prior, list) and len(prior) == 2:
+        second = prior[1]
+        if hasattr(second, "ndim"):
+            return bool(second.ndim == 2)
+        return np.iterable(second) and any(np.iterable(row) for row in second)
+    return isinstance(prior, tuple)
 
 
 def _apart(coordinates: np.ndarray, group: np.ndarray, least: float) -> np.ndarray:
@@ -152,7 +166,11 @@ def thin(coordinates: np.ndarray, group: np.ndarray, spacing: float) -> np.ndarr
     # One point a cell first, all points of which are close enough: where a thousand starts end at one root, the
     # pairs below would be a million. Cells are told apart by a random sum of 64 bits: two of 1e5 meet once in 1e9 runs.
     side = spacing / np.sqrt(d)
-    cells = np.floor(coordinates / side).astype(np.int64).view(np.uint64)
+    if np.abs(coordinates).max() < MOST_CELLS * side:
+        cells = np.floor(coordinates / side).astype(np.int64).view(np.uint64)
+    else:
+        # Coordinates do not resolve such cells: only points that are the same share one.
+        cells = np.array(coordinates, dtype=np.float64, order="C").view(np.uint64)
     odd = np.random.default_rng(0).integers(0, 2**63, d + 1, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     mixed = (cells * odd[:d]).sum(axis=1, dtype=np.uint64) + group.astype(np.uint64) * odd[d]
     first = np.sort(np.unique(mixed, return_index=True)[1])

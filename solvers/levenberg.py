@@ -4,10 +4,10 @@ In coordinates scaled by s, with J the Jacobian of F by ``x / s``, a step solves
 
     (J'J + mu a I) dz = - J'F,
 
-for the inputs that are free: those at a bound whose gradient points out of the box are left out. The step is cut off at
-the box, and taken if the functional falls by at least `SHARE` of what its model promises; ``mu`` follows the ratio of
-the two (H. B. Nielsen, report IMM-REP-1999-05) and otherwise grows, which turns the step to the projected gradient. A
-small mu is set to its floor. Two uses differ here:
+by a QR factorisation, for the inputs that are free: those at a bound whose gradient points out of the box are left
+out. The step is cut off at the box, and taken if the functional falls by at least `SHARE` of what its model promises;
+``mu`` follows the ratio of the two (H. B. Nielsen, report IMM-REP-1999-05) and otherwise grows, which turns the step to
+the projected gradient. A small mu is set to its floor. Two uses differ here:
 
 - With a Gaussian prior J has full column rank, and J'J is at least the prior's precision, which is about one in units
   of its standard deviations: a = 1, and the floor is zero. (With a as below and noise of 1e-4, the damping held
@@ -72,6 +72,7 @@ def least_squares(
     *,
     max_steps: int,
     goal: float | None = None,
+    round_off: float = 0.0,
 ) -> Least:
     """Minimise ``|F(x)|^2 / 2`` from every start.
 
@@ -91,6 +92,9 @@ def least_squares(
         A sample has reached its end where ``max |F|`` is at most this, and is stationary where ``|F|^2`` falls no more
         by its round-off. Without a goal J must have full column rank, and the latter is the end that is reached; the
         residual is then that of the point before the last, of the same norm up to round-off.
+    round_off : float, optional
+        How far the components of F may be off beyond their own round-off, where there is no goal. Falls that this
+        explains are neither asked for nor missed: without it a sample whose F had an error of 0.04 was stuck halfway.
 
     Returns
     -------
@@ -101,6 +105,8 @@ def least_squares(
     # Without a goal the functional is a logarithm of a density: one is its natural size.
     floor, constant, start = (0.0, 1.0, START) if goal is None else (unit**0.5, 0.0, unit**0.5)
     index = xp.arange(n, dtype=xp.int64, device=device_of(starts))
+    # With a = |F|^2 / 2 an error of e in F is one of e sqrt(2 a) in a, which is at most e (a + 1).
+    blur, rest = constant * max(unit ** (2 / 3), round_off), max(16 * unit, round_off**2)
     ones = xp.ones((n,), dtype=starts.dtype, device=device_of(starts))
     now = _State(index, starts, *misfit(starts, index), start * ones, 2 * ones)
     done: list[tuple[Array, ...]] = []
@@ -108,7 +114,7 @@ def least_squares(
         step = _step(now, low, high, scale, goal is None)
         half = xp.sum(now.residual * now.residual, axis=1) / 2
         # J'J is about one at least where there is no goal: the undamped step promises at most 1 + mu times as much.
-        small = 16 * unit * (half + constant)
+        small = rest * (half + constant)
         calm = (step.decrement * (1 + now.damping) <= small) & ((now.damping <= floor) | (constant > 0))
         at_rest = calm | (now.damping > 1 / unit)
         reached = at_rest if goal is None else xp.max(xp.abs(now.residual), axis=1) <= goal
@@ -123,7 +129,7 @@ def least_squares(
                 break
             now = _State(*(xp.take(a, stay, axis=0) for a in now))
             step = _Step(*(xp.take(a, stay, axis=0) for a in step))
-        now = _advance(now, step, misfit, floor, constant * unit ** (2 / 3))
+        now = _advance(now, step, misfit, floor, blur)
     index, *columns = (xp.concat(list(parts), axis=0) for parts in zip(*done, strict=True))
     order = xp.argsort(index)
     points, residual, ends = (xp.take(column, order, axis=0) for column in columns)
@@ -138,27 +144,38 @@ def _step(now: _State, low: Array, high: Array, scale: Array, regular: bool) -> 
     blocked = ((now.x <= low) & (slope > 0)) | ((now.x >= high) & (slope < 0))
     free = xp.astype(~blocked, now.x.dtype)
     slope, jacobian = slope * free, jacobian * free[:, None, :]
-    matrix = xp.matmul(xp.matrix_transpose(jacobian), jacobian)
-    identity = xp.eye(int(now.x.shape[1]), dtype=now.x.dtype, device=device_of(now.x))
     size = xp.ones_like(now.damping)
     if not regular:
         largest = xp.max(xp.sum(jacobian * jacobian, axis=1), axis=1)
         # Where nothing is free or nothing depends on x the step is zero, whatever the matrix.
         size = xp.where(largest > 0, largest, size)
     diagonal = (1 - free) * size[:, None] + (size * now.damping)[:, None]
-    step = xp.linalg.solve(matrix + diagonal[:, :, None] * identity, -slope[:, :, None])[:, :, 0]
+    step, decrement = _solve(jacobian, xp.sqrt(diagonal), now.residual)
     trial = now.x + step * scale
     trial = xp.where(trial > low, xp.where(trial < high, trial, high), low)
     move = (trial - now.x) / xp.where(scale > 0, scale, xp.ones_like(scale))
     bend = xp.sum(jacobian * move[:, None, :], axis=2)
     promise = -xp.sum(slope * move, axis=1) - xp.sum(bend * bend, axis=1) / 2
-    return _Step(trial, promise, -xp.sum(slope * step, axis=1) / 2)
+    return _Step(trial, promise, decrement)
+
+
+def _solve(jacobian: Array, root: Array, residual: Array) -> tuple[Array, Array]:
+    """Return the steps ``-(J'J + D'D)^-1 J'F`` with D = diag(root), and half of ``|Q'F|^2``, the fall they promise.
+
+    The normal equations take a third less time for a whole inversion, but with noise below the root of round-off they
+    lose the prior and are singular.
+    """
+    xp = namespace(jacobian)
+    identity = xp.eye(int(root.shape[1]), dtype=root.dtype, device=device_of(root))
+    q, r = xp.linalg.qr(xp.concat([jacobian, root[:, :, None] * identity], axis=1))
+    turned = xp.sum(q[:, : int(residual.shape[1]), :] * residual[:, :, None], axis=1)
+    return -xp.linalg.solve(r, turned[:, :, None])[:, :, 0], xp.sum(turned * turned, axis=1) / 2
 
 
 def _advance(now: _State, step: _Step, misfit: Misfit, floor: float, blur: float) -> _State:
     """Take the steps that lower the functional, and damp the others more.
 
-    Changes below `blur`, relative to the functional plus one, may be round-off of F, which only the caller knows: such
+    Changes below `blur`, relative to the functional plus one, may be round-off of F: such
     steps are taken, the damping kept. Refused, they ended iterations eight digits before the minimiser; with less and
     less damping they ran in circles where J'J is less than half of the Hessian.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, final
@@ -10,7 +11,7 @@ import numpy as np
 import scipy.linalg
 from scipy.special import erfcx, logsumexp
 
-from sepnet.backends.arrays import Array, device_of, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, device_of, eps, from_host, to_host
 from sepnet.backends.newton import REACHED
 from sepnet.bases.checks import real_number, whole_number
 from sepnet.solvers.inversion_model import Bounds, Invertible, Model, as_model, as_targets, host_numbers, rows_of
@@ -20,6 +21,8 @@ from sepnet.solvers.levenberg import Misfit, least_squares
 __all__ = ["MapInversion", "MapStatus", "map_inversion"]
 
 STARTS = 16
+# Round-off of a value whose terms cancel, in units of that of the value.
+CANCELLATION = 4
 
 
 @final
@@ -117,7 +120,7 @@ def map_inversion(
     u: Invertible,
     y: Any,
     *,
-    prior: tuple[Any, Any],
+    prior: Sequence[Any],
     noise: Any,
     n_starts: int = STARTS,
     bounds: Bounds | None = None,
@@ -136,7 +139,7 @@ def map_inversion(
     y : number or array
         What was observed. For one output a number, or (T,) for T inversions at once; for m outputs (m,) or (T, m).
     prior : (mean, covariance)
-        Mean (d,) and covariance (d, d) of the inputs.
+        Tuple or list: mean (d,) and covariance (d, d) of the inputs.
     noise : number, array of shape (m,) or (m, m)
         A number or a vector: standard deviations, in units of u. A matrix: the covariance.
     n_starts : int, optional
@@ -161,7 +164,8 @@ def map_inversion(
         If an argument is of a wrong kind, or lives in another place.
     ValueError
         If a shape is wrong, a number not finite, a covariance not positive definite, a standard deviation not
-        positive, `bounds` are not rising numbers in the domain, or the function is not finite at a start.
+        positive, the noise below the round-off of the function, `bounds` are not rising numbers in the domain, or the
+        function is not finite at a start.
 
     Notes
     -----
@@ -195,13 +199,15 @@ def map_inversion(
     starts = prior_starts(
         (mean, covariance), n_starts, model.low, model.high, whole_number("seed", seed, at_least=0), default=STARTS
     )
-    values = to_host(model.evaluate(model.here(starts[:1]))[0])
+    values = to_host(model.evaluate(model.here(starts))[0]).astype(np.float64)
+    _check_values(values, starts)
     targets = as_targets(y, model, values.shape[1])
     scale = np.sqrt(np.diag(covariance))
-    misfit = _misfit(model, targets, _precision_root(noise, values.shape[1]), mean, _inverse(root), n_starts)
+    whiten = _precision_root(noise, values.shape[1])
+    error = _round_off(whiten, values, model)
+    misfit = _misfit(model, targets, whiten, mean, _inverse(root), n_starts)
     points = model.here(np.tile(starts, (len(targets), 1)))
-    _check_starts(misfit, points)
-    least = least_squares(misfit, points, *model.box(), model.here(scale), max_steps=max_steps)
+    least = least_squares(misfit, points, *model.box(), model.here(scale), max_steps=max_steps, round_off=error)
     return _modes(model, misfit, least.points, least.residual, to_host(least.ends), len(targets), scale, gap)
 
 
@@ -246,14 +252,27 @@ def _misfit(
     return misfit
 
 
-def _check_starts(misfit: Misfit, points: Array) -> None:
-    xp = namespace(points)
-    index = xp.zeros((int(points.shape[0]),), dtype=xp.int64, device=device_of(points))
-    finite = xp.all(xp.isfinite(misfit(points, index)[0]), axis=1)
-    if not bool(xp.all(finite)):
-        row = int(np.argmin(to_host(finite)))
-        msg = f"`u` is not finite at the start {to_host(points)[row]}, expected finite numbers: set bounds= around it"
+def _check_values(values: np.ndarray, starts: np.ndarray) -> None:
+    finite = np.isfinite(values).all(axis=1)
+    if not finite.all():
+        start = starts[np.argmin(finite)]
+        msg = f"`u` is not finite at the start {start}, expected finite numbers: set bounds= around it"
         raise ValueError(msg)
+
+
+def _round_off(whiten: np.ndarray, values: np.ndarray, model: Model) -> float:
+    """Return the round-off of the values in units of the noise; ValueError if it hides the noise."""
+    unit = eps(model.like.dtype, model.xp)
+    size = np.abs(values).max(axis=0)
+    with np.errstate(over="ignore"):
+        error = float((np.abs(whiten) @ (unit * np.maximum(size, np.finfo(np.float32).tiny))).max())
+    if not error <= 1.0:
+        msg = (
+            f"`noise` is {error:.2g} times smaller than the round-off of `u`, which is {unit:.2g} of values of "
+            f"{size.max():.2g}, expected more noise than that: for exact data use invert"
+        )
+        raise ValueError(msg)
+    return min(CANCELLATION * error, 1.0)
 
 
 def _modes(
@@ -281,11 +300,8 @@ def _modes(
     f, jacobian = misfit(points, index)
     low, high = model.box()
     active = ((points <= low) | (points >= high)) & (low < high)
-    value = xp.sum(f * f, axis=1) / 2
-    slope = xp.sum(jacobian * f[:, :, None], axis=1)
-    curvature = xp.matmul(xp.matrix_transpose(jacobian), jacobian)
-    group = keep // n
-    host = [to_host(a).astype(np.float64) for a in (value, slope, curvature)]
+    value, group = xp.sum(f * f, axis=1) / 2, keep // n
+    host = [to_host(a).astype(np.float64) for a in (value, f, jacobian)]
     around = _Around(host[0], host[1], host[2], to_host(active))
     weight, covariance = _laplace(around, model.low < model.high, scale, group)
     statuses = tuple(MapStatus.CONVERGED if k == n else MapStatus.PARTLY if k else MapStatus.STEP_LIMITED for k in hits)
@@ -293,33 +309,44 @@ def _modes(
 
 
 class _Around(NamedTuple):
-    """The objective at the modes, on the host: values, gradients, Gauss-Newton matrices, and which bounds hold."""
+    """The objective at the modes, on the host: values, misfits, Jacobians of these, and which bounds hold."""
 
     value: np.ndarray
-    slope: np.ndarray
-    curvature: np.ndarray
+    misfit: np.ndarray
+    jacobian: np.ndarray
     active: np.ndarray
 
 
 def _laplace(modes: _Around, free: np.ndarray, scale: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights (N,) and covariances (N, d, d) of the modes; a handful, on the host."""
-    value, slope, curvature, active = modes
-    mass, covariances = np.empty(len(value)), np.zeros_like(curvature)
-    s = scale[free]
-    for k in range(len(value)):
-        scaled = curvature[k][np.ix_(free, free)] * s[:, None] * s
-        inverse = np.linalg.inv(scaled)
-        at_bound = active[k][free]
+    dim, s = len(free), scale[free]
+    mass, covariances = np.empty(len(modes.value)), np.zeros((len(modes.value), dim, dim))
+    for k, (value, misfit, jacobian, active) in enumerate(zip(*modes, strict=True)):
+        scaled, at_bound = jacobian[:, free] * s, active[free]
+        inverse, _ = _inverse_square(scaled)
         covariances[k][np.ix_(free, free)] = np.nan if at_bound.any() else inverse * s[:, None] * s
         # An input at a bound: the tail of a Gaussian as wide as the free inputs leave it, along its slope.
         width = np.sqrt(np.diag(inverse)[at_bound])
-        steepness = np.abs(slope[k][free][at_bound] * s[at_bound]) * width
+        steepness = np.abs(misfit @ scaled[:, at_bound]) * width
         tail = np.log(width * erfcx(steepness / np.sqrt(2)) / 2)
-        inner = ~at_bound
-        determinant = np.linalg.slogdet(scaled[np.ix_(inner, inner)])[1] if inner.any() else 0.0
-        mass[k] = -value[k] - determinant / 2 + tail.sum()
+        mass[k] = -value - _inverse_square(scaled[:, ~at_bound])[1] + tail.sum()
     # Both kinds of factors lack a root of 2 pi for each free input, the same for all modes.
     for target in np.unique(group):
         mine = group == target
         mass[mine] = np.exp(mass[mine] - logsumexp(mass[mine]))
     return mass, covariances
+
+
+def _inverse_square(matrix: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return ``(M'M)^-1`` and half the logarithm of the determinant of ``M'M``.
+
+    Small noise makes some rows far larger than the others. M'M would not see these any more: at noise of 1e-7 it had
+    lost the prior, and three digits of the covariance. Householder's method keeps the digits of every row where large
+    rows come first and columns are pivoted (Cox and Higham, 1998).
+    """
+    rows = np.argsort(-np.abs(matrix).max(axis=1, initial=0.0), kind="stable")
+    r, order = scipy.linalg.qr(matrix[rows], mode="r", pivoting=True)
+    size = matrix.shape[1]
+    root = np.empty((size, size))
+    root[order] = scipy.linalg.solve_triangular(r[:size], np.eye(size)) if size else 0.0
+    return root @ root.T, float(np.log(np.abs(np.diag(r))).sum())

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from sepnet.backends.newton import OUT_OF_STEPS, REACHED, level_newton
 from sepnet.bases.checks import real_number, whole_number
 from sepnet.functions.axis_maps import local_polynomials
 from sepnet.functions.cp import CP
+from sepnet.functions.sna import SNA
 from sepnet.functions.values import Values
 from sepnet.solvers.inversion_model import Bounds, Invertible, Model, as_model, as_targets, rows_of
 from sepnet.solvers.inversion_sample import Prior, box_starts, prior_starts, spacings, thin
@@ -157,7 +158,8 @@ def invert(
     bounds : mapping of axis to (low, high) or number, or array (d, 2), optional
         The box, within the domain, which it is by default. A number, or equal ends, fixes an input.
     prior : (mean, covariance) or array (k, d), optional
-        Where to start: a Gaussian, or a sample, moved into the box. By default a Sobol sequence in the box.
+        Where to start: a Gaussian (a tuple or a list), or a sample, moved into the box. By default a Sobol sequence in
+        the box.
     tol : float, optional
         Largest ``|u(x) - y|`` that counts as reached, in units of u; by default 4096 units of round-off of the larger
         of ``|y|`` and the largest ``|u|`` at the starts.
@@ -265,15 +267,14 @@ def _search(model: Model, starts: np.ndarray, targets: np.ndarray, limits: np.nd
     asked, allowed = (model.here(np.repeat(a, n, axis=0)) for a in (targets, limits))
     low, high = model.box()
     if targets.shape[1] == 1:
-        samples = _level(model, points, asked[:, 0], low, high, allowed[:, 0], max_steps)
-        found, residual, ways = samples.points, (samples.values - asked[:, 0])[:, None], samples.ends
+        found, residual, ways = _level(model, points, asked[:, 0], low, high, allowed[:, 0], max_steps)
     else:
 
         def misfit(x: Array, index: Array) -> tuple[Array, Array]:
             value, jacobian = model.evaluate(x)
             xp = model.xp
-            y, weight = xp.take(asked, index, axis=0), 1 / xp.take(allowed, index, axis=0)
-            return (value - y) * weight, jacobian * weight[:, :, None]
+            y, unit = xp.take(asked, index, axis=0), xp.take(allowed, index, axis=0)
+            return (value - y) / unit, jacobian / unit[:, :, None]
 
         least = least_squares(
             misfit, points, low, high, model.here(model.high - model.low), goal=1.0, max_steps=max_steps
@@ -283,30 +284,48 @@ def _search(model: Model, starts: np.ndarray, targets: np.ndarray, limits: np.nd
     return _Ends(found, residual, to_host(ways).reshape(count, n), share.max(axis=1).reshape(count, n))
 
 
-def _level(model: Model, starts: Array, targets: Array, low: Array, high: Array, tol: Array, max_steps: int) -> Any:
-    """Run the samples of one output, in the compiled kernel where there is one."""
+def _level(
+    model: Model, starts: Array, targets: Array, low: Array, high: Array, tol: Array, max_steps: int
+) -> tuple[Array, Array, Array]:
+    """Run the samples of one output, in the compiled kernel where there is one; return points, residuals, ends."""
     options = {"tol": tol, "max_steps": max_steps}
     tables = _tables(model.functions)
     if tables is not None:
-        return dispatch.cp_newton(starts, targets, low, high, *tables, names=model.names, **options)
+        targets = targets - tables.constant
+        found = dispatch.cp_newton(
+            starts, targets, low, high, tables.breaks, tables.tables, names=model.names, **options
+        )
+    else:
 
-    def jet(points: Array) -> tuple[Array, Array]:
-        value, jacobian = model.evaluate(points)
-        return value[:, 0], jacobian[:, 0, :]
+        def jet(points: Array) -> tuple[Array, Array]:
+            value, jacobian = model.evaluate(points)
+            return value[:, 0], jacobian[:, 0, :]
 
-    return level_newton(jet, starts, targets, low, high, **options)
+        found = level_newton(jet, starts, targets, low, high, **options)
+    return found.points, (found.values - targets)[:, None], found.ends
 
 
-def _tables(functions: Sequence[Values]) -> tuple[tuple[Array, ...], tuple[Array, ...]] | None:
-    """Return breaks and tables of a CP function of splines, None for all others."""
+class _Tables(NamedTuple):
+    """A CP function of splines as the kernel takes it, and what is added to it."""
+
+    breaks: tuple[Array, ...]
+    tables: tuple[Array, ...]
+    constant: Array | float
+
+
+def _tables(functions: Sequence[Values]) -> _Tables | None:
+    """Return the tables of a CP function of splines, with or without a constant as a fit has it; None for others."""
     u = functions[0] if functions else None
+    constant: Array | float = 0.0
+    if isinstance(u, SNA) and u.activation == "identity" and not u.weights and tuple(u.parts) == (u.space.names,):
+        u, constant = u.parts[u.space.names], u.constant
     if not isinstance(u, CP):
         return None
     pairs = [local_polynomials(basis, factor) for basis, factor in zip(u.space.bases, u.factors, strict=True)]
     known = [pair for pair in pairs if pair is not None]
     if len(known) < len(pairs):
         return None
-    return tuple(b for b, _ in known), tuple(t for _, t in known)
+    return _Tables(tuple(b for b, _ in known), tuple(t for _, t in known), constant)
 
 
 def _collect(model: Model, targets: np.ndarray, ends: _Ends, spacing: float) -> Inversion:

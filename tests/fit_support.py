@@ -25,10 +25,10 @@ SUBSETS = ((4,), (0,), (0, 1), (1, 2, 3), (0, 1, 2, 3))
 
 
 def random_columns(seed: int, axes: tuple[FitAxis, ...] = AXES) -> tuple[Columns, Factors]:
-    """Some of the subsets, with coefficients of size one."""
+    """Some of the subsets, with coefficients of size one; the constant is one column."""
     rng = np.random.default_rng(seed)
     chosen = [s for s in SUBSETS if rng.random() < 0.7] or [SUBSETS[-1]]
-    columns = Columns(axes, tuple(chosen), tuple(int(rng.integers(1, 4)) for _ in chosen))
+    columns = Columns(axes, tuple(chosen), tuple(1 if s == SUBSETS[0] else int(rng.integers(1, 4)) for s in chosen))
     return columns, [rng.uniform(-1, 1, (a.size, len(k))) for a, k in zip(axes, columns.active, strict=True)]
 
 

@@ -392,3 +392,14 @@ for name in ("khronos", "khronos_sparse"):
     assert loaded == "False"
     assert len(errors) == 2
     assert all(error.endswith("pip install 'sepnet[sklearn]'") for error in errors)
+
+
+def test_evidence_in_a_regressor_and_masked_labels_in_a_classifier() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 2))
+    y = np.sin(3 * X[:, 0])
+    model = sn.KhronosRegressor(penalty="evidence", rank=2).fit(X, y + 0.1 * rng.standard_normal(60))
+    assert model.fit_.prior.noise == pytest.approx(0.1, rel=0.4)  # four standard errors
+    assert model.score(X, y) > 0.95
+    with pytest.raises(ValueError, match="masked labels"):
+        sn.KhronosClassifier().fit(X, np.ma.array((y > 0.5) * 1, mask=np.arange(60) == 3))

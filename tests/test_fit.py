@@ -292,8 +292,8 @@ def test_streamed_sums_are_those_in_memory() -> None:
     columns = Columns(setup.axes, ((0, 1, 2, 3), (4,)), (2, 1))
     factors = [rng.random((a.size, len(k))) for a, k in zip(setup.axes, columns.active, strict=True)]
     model = Model(columns, factors, setup.penalty)
-    table = source.table(np.arange(500), setup.scales)
-    held, streamed = table.samples(setup.axes), Streamed(source, setup.axes, setup.scales, setup.inputs)
+    table = source.table(np.arange(500), setup.units)
+    held, streamed = table.samples(setup.axes), Streamed(source, setup.axes, setup.units, setup.inputs)
     for method in ("lm", "als"):
         one, other = (together(s, model, Squared(), method, steps=1, tol=0.0) for s in (held, streamed))
         assert abs(one[1] - other[1]) <= 1e-12 * one[1]
@@ -520,4 +520,4 @@ def test_inputs_that_do_not_vary_leave_the_spread_as_noise():
     y = np.random.default_rng(0).standard_normal(40)
     fit = sn.fit(np.ones((40, 2)), y)
     assert (fit.status, fit.error) == (sn.FitStatus.CONSTANT, 1.0)
-    assert fit.noise == pytest.approx(y.std(), rel=1e-12)  # round-off of sums in another order
+    assert fit.noise == pytest.approx(y.std(ddof=1), rel=1e-12)  # round-off of sums in another order

@@ -236,7 +236,7 @@ def by_quadrature(columns: Columns, terms: list[list[dict[int, np.ndarray]]], pe
     for i, weight in enumerate(penalty.weights):
         result += weight * square(sum(on_grid(parts, i) for parts in terms)) if weight else 0.0
     result += penalty.ridge * square(sum((on_grid(p) for p in terms if constant not in p[0]), np.zeros(weights.shape)))
-    return result + penalty.apart * sum(square(on_grid(parts)) for parts in terms)
+    return result + penalty.apart * sum(square(on_grid(parts)) for parts in terms if constant not in parts[0])
 
 
 @dev_size

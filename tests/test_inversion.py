@@ -25,7 +25,8 @@ X, Y = SQUARE.coordinates
 CIRCLE = sn.project(X**2 + Y**2, SQUARE, rank=2)
 PLANE = sn.project(1 + X - 2 * Y, SQUARE, rank=3)
 # The default tolerance, relative to the larger of target and values; these are below 4 here.
-TOL = 4 * 4096 * np.finfo(np.float64).eps
+EPS = np.finfo(np.float64).eps
+TOL = 4 * 4096 * EPS
 
 seeds = st.integers(0, 2**31)
 
@@ -321,6 +322,62 @@ def test_callables(xp: Backend) -> None:
     assert invert(ring, 0.25, bounds=[(-1, 1), (-1, 1)]).points.dtype == np.float64
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("power", [-37, -25, 20, 37])
+def test_several_outputs_in_any_unit(dtype: str, power: int) -> None:
+    u, v = (10.0**power * f for f in (CIRCLE, PLANE))
+    found = invert([u.to(dtype=dtype), v.to(dtype=dtype)], np.array([0.25, 1.0]) * 10.0**power)
+    assert found.status is InversionStatus.REACHED
+    assert np.abs(found.residual).max() <= TOL * np.finfo(dtype).eps / EPS * 10.0**power
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("power", [-300, -160, -37, -25, 20, 36, 160, 300])
+def test_one_output_in_any_unit(dtype: str, power: int) -> None:
+    """Squares of the gradient are no numbers of the dtype: the kernel and the loop do not take them."""
+    if dtype == "float32" and abs(power) > 37:
+        return
+    u = (10.0**power * CIRCLE).to(dtype=dtype)
+    for f in (u, sn.TensorTrain.from_cp(u)):
+        found = invert(f, [0.25 * 10.0**power, 9.0 * 10.0**power], n_starts=32)
+        assert [s.name for s in found.statuses] == ["REACHED", "OUT_OF_REACH"]
+        assert np.abs(found.of(0).residual).max() <= TOL * np.finfo(dtype).eps / EPS * 10.0**power
+
+
+@given(seed=seeds, constant=st.floats(-100, 100), single=st.booleans())
+def test_sums_with_a_constant(seed: int, constant: float, single: bool) -> None:
+    """What a penalised fit returns: the kernel runs its only part, with the target moved."""
+    dtype = "float32" if single else "float64"
+    part = random_cp(SPACES["splines"], 3, seed=seed % 100).to(dtype=dtype)
+    u = sn.SNA(part.space, {part.space.names: part}, constant=constant)
+    y = u(box_starts(2, *np.array([b.domain for b in u.space.bases]).T, 5).astype(dtype))
+    # the same steps; the default tolerance would count the constant
+    moved, whole = (invert(*case, n_starts=16, tol=1e-2) for case in ((part, y - u.constant), (u, y)))
+    assert np.array_equal(moved.points, whole.points)
+    assert moved.hits == whole.hits
+    # round-off of what is added up: three terms of products of factors of a few units, and the constant
+    size = abs(constant) + np.prod([np.abs(f).max() for f in part.factors]) * part.rank
+    assert np.abs(u(whole.points) - y[whole.target] - whole.residual).max() <= 64 * np.finfo(dtype).eps * size
+
+
+def test_sums_that_are_more_than_a_constant() -> None:
+    """Modal weights, activations, further parts and parts of fewer axes are inverted as they are."""
+    line = sn.TensorSpace(x=SQUARE.axes["x"])
+    slope = sn.CP(line, [line.axes["x"].greville[:, None]])
+    both = SQUARE.names
+    functions = [
+        sn.SNA(SQUARE, {both: PLANE}, weights={both: 2.0}),
+        sn.SNA(SQUARE, {both: PLANE}, constant=0.5, activation="tanh"),
+        sn.SNA(SQUARE, {both: PLANE, ("x",): slope}),
+        sn.SNA(SQUARE, {("x",): slope}, constant=1.0),
+    ]
+    for u in functions:
+        y = u(np.array([[0.3, 0.1]]))[0]
+        found = invert(u, y)
+        assert found.hits[0] > 32
+        assert np.abs(u(found.points) - y).max() < TOL
+
+
 @given(seed=seeds, n=st.integers(0, 60), d=st.integers(1, 4), spacing=st.sampled_from([0.0, 0.05, 0.3, 2.0]))
 def test_thinning(seed: int, n: int, d: int, spacing: float) -> None:
     rng = np.random.default_rng(seed)
@@ -348,6 +405,15 @@ def test_a_point_that_is_dropped_drops_none() -> None:
     assert thin(points, np.zeros(3, dtype=int), 0.3).tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("spacing", [1e-15, 1e-17, 1e-20, 1e-300, 5e-324])
+def test_spacing_below_round_off(spacing: float) -> None:
+    """Cells that float64 or int64 cannot count: only points that are the same are one."""
+    points = np.array([[0.25, 3.0], [0.5, 3.0], [0.25, 3.0], [0.5, -3.0], [0.0, 3.0], [-0.0, 3.0]])
+    assert thin(points, np.zeros(6, dtype=int), spacing).tolist() == [0, 1, 3, 4]
+    assert thin(points, np.array([0, 0, 1, 0, 0, 1]), spacing).tolist() == [0, 1, 2, 3, 4, 5]
+    assert len(invert(CIRCLE, 0.25, spacing=spacing).points) == 64
+
+
 def test_a_thousand_starts_at_one_root() -> None:
     space = sn.TensorSpace(x=sn.BSpline((0, 1), cells=2))
     found = invert(sn.project(space.coordinates[0], space, rank=1), 0.5, n_starts=20_000)
@@ -363,6 +429,11 @@ def test_starts() -> None:
     near = invert(CIRCLE, 0.25, prior=([0.5, 0], 1e-4 * np.eye(2)), n_starts=50, spacing=0).points
     assert near.shape == (50, 2)
     assert np.abs(near - [0.5, 0]).max() < 0.06  # six standard deviations
+    pair = invert(CIRCLE, 0.25, prior=[[0.5, 0], [[1e-4, 0], [0, 1e-4]]], n_starts=50, spacing=0)
+    assert np.array_equal(pair.points, near)
+    assert np.array_equal(invert(CIRCLE, 0.25, prior=[[0.5, 0], 1e-4 * np.eye(2)], n_starts=50, spacing=0).points, near)
+    rows = [[0.5, 0.1], [-0.3, 0.2]]  # a sample of two
+    assert np.array_equal(invert(CIRCLE, 0.25, prior=rows).points, invert(CIRCLE, 0.25, prior=np.array(rows)).points)
     assert np.array_equal(invert(CIRCLE, 0.25).points, invert(CIRCLE, 0.25, seed=0).points)
     assert not np.array_equal(invert(CIRCLE, 0.25).points, invert(CIRCLE, 0.25, seed=1).points)
     for n in (0, 1, 2, 5):
@@ -393,6 +464,11 @@ NAN = float("nan")
         ((CIRCLE, 1.0), {"bounds": {"x": (0, 0.5, 1)}}, ValueError, r"bounds\['x'\] has 3 numbers"),
         ((CIRCLE, 1.0), {"bounds": [(0, 1)]}, ValueError, r"`bounds` has shape \(1, 2\), expected \(2, 2\)"),
         ((CIRCLE, 1.0), {"bounds": [(0, 1), (1, 0)]}, ValueError, "`bounds` has .* for input 1"),
+        ((CIRCLE, NAN), {}, ValueError, "`y` is nan for"),
+        ((CIRCLE, 1.0), {"bounds": {"x": (0, 2)}}, ValueError, r"is \(0.0, 2.0\), .* domain \(-1.0, 1.0\) of"),
+        ((CIRCLE, 1.0), {"bounds": [(0, 1), (1, 0)]}, ValueError, r"`bounds` has \(1.0, 0.0\) for input 1"),
+        ((CIRCLE, 1.0), {"prior": [[0, 0], np.ones((2, 2))]}, ValueError, "covariance of `prior` is not positive"),
+        ((CIRCLE, 1.0), {"prior": [0.5, 0.1]}, ValueError, r"`prior` has shape \(2,\)"),
         ((CIRCLE, 1.0), {"n_starts": 0}, ValueError, "n_starts"),
         ((CIRCLE, 1.0), {"n_starts": 2.5}, TypeError, "n_starts"),
         ((CIRCLE, 1.0), {"max_steps": 0}, ValueError, "max_steps"),

@@ -79,6 +79,61 @@ def test_linear_gaussian_case_everywhere(xp: Backend, seed: int, d: int, m: int)
     check_closed_form(xp, seed, d, m, 1e-8 if xp.host_dtype is np.float64 else 2e-2)
 
 
+@given(seed=seeds, d=st.integers(1, 4), digits=st.floats(1, 9), single=st.booleans())
+def test_small_noise(seed: int, d: int, digits: float, single: bool) -> None:
+    """The normal equations would lose the prior where the noise is below the root of round-off, and be singular."""
+    rng = np.random.default_rng(seed)
+    like = Backend("numpy", np, np.float32 if single else np.float64)
+    matrix, mean, prior = rng.standard_normal((1, d)), rng.uniform(-1, 1, d), spd(rng, d)
+    sigma = 10.0 ** -(digits / 2 if single else digits)
+    gain = prior @ matrix.T / (matrix @ prior @ matrix.T + sigma**2)
+    found = map_inversion(linear(matrix, np.zeros(1), like, 8.0)[0], 0.5, prior=(mean, prior), noise=sigma, n_starts=4)
+    assume(not found.box_active.any())
+    assert found.status is MapStatus.CONVERGED
+    # The mode is known to the root of some units of round-off of the objective, and to the round-off of u, whose terms
+    # are up to 8, in units of the noise; the covariance to the digits of the function, however small the noise.
+    spread = np.sqrt(np.abs(prior).max())
+    assert np.abs(found.best[0] - mean - gain @ (0.5 - matrix @ mean)).max() < spread * (
+        64 * like.eps**0.5 + 64 * d * like.eps / sigma
+    )
+    exact = prior - gain @ matrix @ prior
+    # condition numbers of the prior of up to a hundred
+    assert np.abs(found.covariance[0] - exact).max() < 1e3 * like.eps * np.abs(prior).max()
+
+
+def test_noise_below_round_off() -> None:
+    """Half a unit of round-off as noise: no posterior could be told from another."""
+    single, options = PLANE.to(dtype="float32"), {"prior": UNIT, "n_starts": 4}
+    for u, sigma in ((PLANE, 1e-300), (PLANE, 1e-17), (single, 1e-8), (single, 1e-300)):
+        with pytest.raises(ValueError, match=r"`noise` is .* times smaller than the round-off of `u`"):
+            map_inversion(u, 0.5, noise=sigma, **options)
+    with pytest.raises(ValueError, match=r"`noise` is .* times smaller than the round-off of `u`"):
+        map_inversion([PLANE, CIRCLE], [0.5, 0.5], noise=np.diag([1.0, 1e-40]), **options)
+    # ten units: the values are off by a tenth of the noise, at which no sample gets stuck
+    for u in (PLANE, single):
+        found = map_inversion(u, 0.5, noise=40 * float(np.finfo(u.dtype).eps), **options)
+        assert found.status is MapStatus.CONVERGED
+        assert found.points.shape == (1, 2)
+        # at rest where the objective could still fall by a tenth; the last step leaves a hundredth of the way
+        assert np.abs(found.best[0] - [-0.1, 0.2]).max() < 5e-3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_noise_on_a_curve(dtype: str) -> None:
+    """The mode is where the circle comes closest to the mean; the posterior is a narrow ellipse along it."""
+    prior, sigma = ([0.6, 0.8], 0.04 * np.eye(2)), 1e-4 if dtype == "float32" else 1e-8
+    found = map_inversion(CIRCLE.to(dtype=dtype), 0.25, prior=prior, noise=sigma, n_starts=4)
+    assert found.status in (MapStatus.CONVERGED, MapStatus.PARTLY)  # the far side of the circle is slow
+    # The objective is known to some units of round-off, the misfit to one in units of the noise: along the circle the
+    # mode is known to the root of the one and to the other, in standard deviations of the prior.
+    unit = float(np.finfo(dtype).eps)
+    tol = 0.2 * (8 * unit**0.5 + 8 * unit / sigma)
+    assert np.abs(found.best[0] - [0.3, 0.4]).max() < tol
+    normal = np.array([0.6, 0.8])
+    along = 0.04 * (np.eye(2) - np.outer(normal, normal))
+    assert np.abs(found.covariance[0] - along).max() < tol
+
+
 @dev_size
 @given(seed=seeds, sigma=st.floats(0.01, 1))
 def test_kinds_of_noise(seed: int, sigma: float) -> None:
@@ -204,6 +259,22 @@ def test_out_of_steps() -> None:
     assert "max_steps=" in repr(found)
     part = map_inversion(CIRCLE, 0.25, prior=([0.4, 0], 0.1 * np.eye(2)), noise=1e-2, max_steps=12)
     assert part.status in (MapStatus.PARTLY, MapStatus.STEP_LIMITED)
+
+
+def test_lists_as_priors() -> None:
+    mean, covariance = UNIT
+    one = map_inversion(CIRCLE, 0.25, prior=(mean, covariance), noise=0.1)
+    other = map_inversion(CIRCLE, 0.25, prior=[mean, covariance.tolist()], noise=0.1)
+    assert np.array_equal(one.points, other.points)
+
+
+def test_spacing_below_round_off() -> None:
+    """No cells are counted then; the modes are those of no spacing, but for points that are the same."""
+    prior = ([0.3, 0.2], 0.1 * np.eye(2))
+    every = map_inversion(CIRCLE, 0.25, prior=prior, noise=0.1, spacing=0).points
+    for spacing in (1e-20, 1e-300, 5e-324):
+        found = map_inversion(CIRCLE, 0.25, prior=prior, noise=0.1, spacing=spacing).points
+        assert len(found) == len(np.unique(every, axis=0))
 
 
 @pytest.mark.parametrize("form", ["tt", "tucker"])

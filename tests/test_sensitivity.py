@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 from dataclasses import replace
 from math import comb
 
@@ -507,3 +509,50 @@ def test_a_density_that_no_rule_resolves_is_refused():
     u = random_cp(V, 1)
     with pytest.raises(ValueError, match="has the integral 0 over the domain"):
         sobol(u, density={"x": lambda x: np.where(np.abs(x - 0.2501) < 1e-9, 5e8, 0.0)})
+
+
+# ------------------------------------------------------------------------------------------------------------ copies
+
+
+def half_parabola(x):
+    return 3 * np.asarray(x) ** 2
+
+
+def copies(value):
+    return copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))
+
+
+def test_indices_can_be_copied_and_stored():
+    space = sn.TensorSpace(**{name: sn.BSpline((0, 1), cells=2) for name in "xy"})
+    for u in (random_cp(space, 2, seed=1), 0 * random_cp(space, 2, seed=1)):
+        found = sobol(u, density={"x": half_parabola}, subsets=[("x", "y")])
+        for other in copies(found):
+            assert other == found
+            assert repr(other) == repr(found)
+            with pytest.raises(TypeError):
+                other.first["x"] = 0.0
+
+
+@dev_size
+@given(single=st.booleans())
+def test_effects_can_be_copied_and_stored(single):
+    space = sn.TensorSpace(**{name: sn.BSpline((0, 1), cells=2) for name in "xy"})
+    u = random_cp(space, 2, seed=1).to(dtype="float32" if single else "float64")
+    found = effects(u, density={"x": half_parabola})
+    assert found == found
+    assert found != effects(u)
+    assert found.main["x"] != effects(u).main["x"]
+    assert found.measure != product_measure(space)
+    points = np.linspace(0, 1, 5).astype(u.dtype)
+    for other in copies(found):
+        assert other.mean == found.mean
+        for name in space.names:
+            assert np.array_equal(other.main[name].curve(points[:, None]), found.main[name].curve(points[:, None]))
+            assert np.array_equal(other.main[name].deviation(points), found.main[name].deviation(points))
+        assert np.array_equal(other.given("x", "y")([[0.3, 0.7]]), found.given("x", "y")([[0.3, 0.7]]))
+        assert np.array_equal(other.measure.mean_row("x"), found.measure.mean_row("x"))
+        with pytest.raises(TypeError):
+            other.main["x"] = found.main["y"]
+    # a density that only lives here can be copied, not stored
+    local = effects(u, density={"x": lambda x: 2 * x})
+    assert copy.deepcopy(local).mean == local.mean

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from sepnet.backends.arrays import Array
-from sepnet.backends.contract import check_bands
+from sepnet.backends.checks import check_bands
 
 __all__ = ["fill_band"]
 

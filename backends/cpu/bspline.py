@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from sepnet.backends.arrays import Array
-from sepnet.backends.contract import Names, bad_point, check_local
+from sepnet.backends.checks import bad_point, check_local
+from sepnet.backends.contract import Names
 from sepnet.backends.cpu.cells import axis_of, find_cell, pack_axes
 from sepnet.backends.cpu.jit import njit, run
 from sepnet.backends.cpu.simd import fma, get, load4, load8, put, splat4, splat8, store4, store8

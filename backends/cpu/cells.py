@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sepnet.backends.arrays import Array
-from sepnet.backends.contract import slack
+from sepnet.backends.checks import slack
 from sepnet.backends.cpu.jit import inlined, njit
 from sepnet.backends.cpu.simd import get
 

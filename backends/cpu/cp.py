@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from sepnet.backends.arrays import Array
-from sepnet.backends.contract import Names, bad_point, check_cp
+from sepnet.backends.checks import bad_point, check_cp
+from sepnet.backends.contract import Names
 from sepnet.backends.cpu.cells import axis_of, find_cell, pack_axes
 from sepnet.backends.cpu.jit import inlined, njit, run
 from sepnet.backends.cpu.simd import add, fma, get, load8, mul, put, splat8, store8, total

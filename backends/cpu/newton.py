@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from sepnet.backends.arrays import Array
-from sepnet.backends.contract import Names, check_levels
+from sepnet.backends.checks import check_levels
+from sepnet.backends.contract import Names
 from sepnet.backends.cpu.cells import pack_axes
 from sepnet.backends.cpu.cp import LANES, WORK, _gradient_block, _place
 from sepnet.backends.cpu.jit import inlined, njit, run
@@ -95,11 +96,17 @@ def _try(x: Any, gradient: Any, trial: Any, slopes: Any, box: Any, d: Any, misfi
         if (here <= get(box, i, one) and slope < zero) or (here >= get(box, d + i, one) and slope > zero):
             slope = zero
         put(slopes, i, slope)
-        square += slope * slope
         steepest = max(steepest, abs(slope))
+    if not steepest > zero:
+        return zero
+    for i in range(d):
+        slope = get(slopes, i, one) / steepest
+        put(slopes, i, slope)
+        square += slope * slope
+    # a gradient with a NaN
     if not square > zero:
         return zero
-    length = min(abs(misfit) / square, reach / steepest)
+    length = min(abs(misfit) / steepest / square, reach)
     promise = zero
     for i in range(d):
         here = get(x, i, one)

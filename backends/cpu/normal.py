@@ -16,7 +16,7 @@ import numpy as np
 import scipy.linalg
 
 from sepnet.backends.arrays import Array
-from sepnet.backends.contract import check_normal, check_windows
+from sepnet.backends.checks import check_normal, check_windows
 from sepnet.backends.cpu.jit import njit
 from sepnet.backends.cpu.simd import fma, get, load8, mul, splat8, store8
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, final
 
 from sepnet.backends.arrays import Array, eps, namespace, to_host
-from sepnet.backends.contract import bad_point, slack
+from sepnet.backends.checks import bad_point, slack
 from sepnet.functions import storage
 from sepnet.functions.activations import Activation, apply_activation
 from sepnet.functions.checks import a_space, position, text_notes

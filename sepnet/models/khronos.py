@@ -41,8 +41,9 @@ class KhronosRegressor(SeparableRegressor):
         Cells an axis: with `rank` fixed, otherwise at the start. By default the fit halves cells where that pays.
     degree : int
         Degree of the splines.
-    penalty : "gcv", float or mapping of axis name to float
-        Weight of the roughness of each axis; by default by generalised cross-validation.
+    penalty : "gcv", "evidence", float or mapping of axis name to float
+        Weight of the roughness of each axis; by default by generalised cross-validation. "evidence" is for at most 1000
+        noisy samples, see `sepnet.fit`.
     ridge : float
         Weight of the distance to the best constant, as `sepnet.fit` takes it.
     method : {"lm", "als"}
@@ -96,7 +97,7 @@ class KhronosRegressor(SeparableRegressor):
         *,
         cells: int | None = None,
         degree: int = 3,
-        penalty: Literal["gcv"] | float | Mapping[str, float] = "gcv",
+        penalty: Literal["gcv", "evidence"] | float | Mapping[str, float] = "gcv",
         ridge: float = 0.0,
         method: Literal["lm", "als"] = "lm",
         tol: float = 1e-6,
@@ -228,6 +229,9 @@ class KhronosClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         check_outside(self.outside)
         if y is None:
             msg = "KhronosClassifier requires y to be passed, but the target y is None: give a label for each row of X"
+            raise ValueError(msg)
+        if np.ma.is_masked(y):
+            msg = "`y` has masked labels, expected a label for each row: leave the rows out"
             raise ValueError(msg)
         labels = _check_y(y, estimator=self)
         check_classification_targets(labels)

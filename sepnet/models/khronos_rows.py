@@ -17,6 +17,7 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 from sepnet.bases.bspline import BSpline
+from sepnet.solvers.fit_arrays import unmasked
 from sepnet.spaces import TensorSpace
 
 __all__ = ["Rows", "axis_names", "merged", "real_targets", "seed_of", "weighted_rows"]
@@ -55,9 +56,9 @@ def weighted_rows(estimator: Any, X: Any, y: np.ndarray, sample_weight: Any, *, 
     ValueError
         If points are not finite, lengths do not agree, or weights are negative, not finite, or all zero.
     """
-    points = validate_data(estimator, X, dtype=np.float64, reset=reset)
+    points = validate_data(estimator, unmasked(X), dtype=np.float64, reset=reset)
     check_consistent_length(points, y)
-    weights = _check_sample_weight(sample_weight, points, dtype=np.float64)
+    weights = _check_sample_weight(unmasked(sample_weight), points, dtype=np.float64)
     if (weights < 0).any():
         row = int(np.argmax(weights < 0))
         msg = f"`sample_weight` is {weights[row]} in row {row}, expected numbers >= 0: leave the row out"
@@ -84,8 +85,9 @@ def real_targets(y: Any, *, estimator: Any) -> np.ndarray:
         )
         raise ValueError(msg)
     targets = check_array(
-        y, dtype=np.float64, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y", estimator=estimator
-    )
+        unmasked(y), dtype=np.float64, ensure_2d=False, ensure_all_finite="allow-nan", input_name="y",
+        estimator=estimator,
+    )  # fmt: skip
     if targets.ndim != 1 and (targets.ndim != 2 or targets.shape[1] == 0):
         msg = f"`y` has shape {targets.shape}, expected (n,) or (n, outputs)"
         raise ValueError(msg)

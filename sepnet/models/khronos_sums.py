@@ -6,66 +6,96 @@ samples is needed but a matrix and a vector. This is the only fit of this librar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
-from sepnet.functions import CP
 from sepnet.functions.interaction import Interaction
-from sepnet.functions.sna import SNA
 from sepnet.solvers.fit_als import solve_symmetric
-from sepnet.solvers.fit_columns import Columns, Factors
+from sepnet.solvers.fit_columns import Columns
 from sepnet.solvers.fit_data import Table
 from sepnet.solvers.fit_gcv import influence_trace
 from sepnet.solvers.fit_loss import Squared
+from sepnet.solvers.fit_model import Model
 from sepnet.solvers.fit_result import Fit, FitStatus
 from sepnet.solvers.fit_samples import normal
-from sepnet.solvers.fit_setup import Setup, set_up
-from sepnet.solvers.fit_source import source_of
+from sepnet.solvers.fit_setup import Setup, function_of, set_up
+from sepnet.solvers.fit_source import Units, source_of
 from sepnet.spaces import TensorSpace
 
 __all__ = ["Sums", "additive_fit", "additive_setup", "sums_of"]
+
+EQUAL = 8.0 * np.finfo(float).eps  # targets that differ by less than that share of their mean are all the same
 
 
 @final
 @dataclass(frozen=True)
 class Sums:
-    """Sums over samples, of which an additive fit is made.
+    """Weighted means over samples, of which an additive fit is made.
+
+    Those of targets are of what they differ from an origin near their mean, lest small variations drown in their level.
 
     Parameters
     ----------
     matrix : ndarray of shape (P, P)
-        Of products of basis functions, times the weights; P counts the coefficients of all axes and the constant.
+        Mean of products of basis functions; P counts the coefficients of all axes and, last, the constant.
     vector : ndarray of shape (P,)
         Of basis functions times targets.
-    weight, weight_squares : float
-        Of the weights, and of their squares.
+    origin : float
+        What is subtracted from the targets.
     level, squares : float
-        Of the targets, and of their squares.
+        Mean of the targets, and of their squares.
+    weight : float
+        Sum of the weights.
+    share : float
+        Sum of the squares of the weights, relative to the square of their sum.
     count : int
         Number of samples.
     """
 
     matrix: np.ndarray
     vector: np.ndarray
-    weight: float = 0.0
-    weight_squares: float = 0.0
+    origin: float = 0.0
     level: float = 0.0
     squares: float = 0.0
+    weight: float = 0.0
+    share: float = 0.0
     count: int = 0
 
     def __add__(self, other: Sums) -> Sums:
-        """Return the sums over the samples of both."""
+        """Return the means over the samples of both.
+
+        Raises
+        ------
+        ValueError
+            If the weights add up to infinity.
+        """
+        if not (self.count and other.count):
+            return self if self.count else other
+        total = self.weight + other.weight
+        if not np.isfinite(total):
+            msg = f"`sample_weight` adds up to {total}, expected a finite number: divide all weights by one number"
+            raise ValueError(msg)
+        a, b = self.weight / total, other.weight / total
+        origin = self.origin + b * (other.origin - self.origin)
+        one, two = self._about(origin), other._about(origin)
         return Sums(
-            self.matrix + other.matrix,
-            self.vector + other.vector,
-            self.weight + other.weight,
-            self.weight_squares + other.weight_squares,
-            self.level + other.level,
-            self.squares + other.squares,
+            a * one.matrix + b * two.matrix,
+            a * one.vector + b * two.vector,
+            origin,
+            a * one.level + b * two.level,
+            a * one.squares + b * two.squares,
+            total,
+            a**2 * one.share + b**2 * two.share,
             self.count + other.count,
         )
+
+    def _about(self, origin: float) -> Sums:
+        h = self.origin - origin
+        vector = self.vector + h * self.matrix[:, -1]  # the constant is one: its products are the basis functions
+        squares = self.squares + 2.0 * h * self.level + h**2
+        return replace(self, vector=vector, origin=origin, level=self.level + h, squares=squares)
 
 
 def additive_setup(space: TensorSpace, points: np.ndarray, penalty: Any, ridge: float) -> Setup:
@@ -100,16 +130,33 @@ def sums_of(setup: Setup, points: np.ndarray, targets: np.ndarray, weights: np.n
     Returns
     -------
     Sums
+
+    Raises
+    ------
+    ValueError
+        If squares of the targets' variation are beyond float64, or the weights add up to infinity.
     """
-    columns = _columns(setup)
+    model = _zero(setup)
     there = np.isfinite(targets)
     X, y, w = points[there], targets[there], weights[there]
     if not len(y):
-        return Sums(np.zeros((columns.size, columns.size)), np.zeros(columns.size))
-    # at zero the residual is the target, and its derivatives are the basis functions
-    data = normal(Table(X, y, w).samples(columns.axes), columns, _zeros(columns), Squared())
+        return Sums(np.zeros((model.columns.size, model.columns.size)), np.zeros(model.columns.size))
+    heaviest = float(w.max())
+    w = w / heaviest
     total = float(w.sum())
-    return Sums(data.matrix * total, data.vector * total, total, float(w @ w), float(w @ y), float(w @ y**2), len(y))
+    with np.errstate(over="ignore", invalid="ignore"):
+        origin = float(y[0] + w @ (y - y[0]) / total)
+        y = y - origin
+        squares = float(w @ y**2 / total)
+    # the mean of equal targets is off by round-off
+    far = float(np.abs(y).max())
+    if not squares < np.inf or (far > EQUAL * abs(origin) and squares < np.finfo(float).tiny):
+        msg = f"`y` differs from {origin} by {far}, beyond the squares of float64: multiply or divide the targets"
+        raise ValueError(msg)
+    # at zero the residual is the target, and its derivatives are the basis functions
+    data = normal(Table(X, y, w).samples(model.columns.axes), model.columns, model.factors, Squared())
+    level, share = float(w @ y) / total, float(w @ w) / total**2
+    return Sums(data.matrix, data.vector, origin, level, squares, heaviest * total, share, len(y))
 
 
 def additive_fit(setup: Setup, sums: Sums) -> Fit:
@@ -127,24 +174,22 @@ def additive_fit(setup: Setup, sums: Sums) -> Fit:
     Returns
     -------
     Fit
-        Without history; its errors come from the sums alone, and below ``1e-8`` of the targets' size they are
-        round-off.
+        Without history; its errors come from the sums alone, and below ``1e-8`` of the targets' standard deviation
+        they are round-off.
     """
-    columns = _columns(setup)
-    matrix, vector = sums.matrix / sums.weight, sums.vector / sums.weight
-    penalised = matrix + setup.penalty.terms(columns, _zeros(columns)).matrix
+    zero = _zero(setup)
+    columns, matrix, vector = zero.columns, sums.matrix, sums.vector
+    penalised = matrix + setup.penalty.terms(columns, zero.factors).matrix
     found = solve_symmetric(penalised, vector, np.zeros(columns.size))
-    mean, size = sums.level / sums.weight, sums.squares / sums.weight
-    spread = float(np.sqrt(max(size - mean**2, 0.0)))
-    # below this the difference is round-off of the sums
-    constant = spread <= np.sqrt(16.0 * np.finfo(float).eps * size)
+    spread = float(np.sqrt(max(sums.squares - sums.level**2, 0.0)))
+    constant = spread <= EQUAL * abs(sums.origin)
     if constant:
-        found = columns.join([*_zeros(columns)[:-1], np.array([[mean]])])
+        found = np.append(np.zeros(columns.size - 1), sums.level)
 
     def loss(c: np.ndarray) -> float:
-        return max(float(size - 2.0 * (c @ vector) + c @ (matrix @ c)), 0.0)
+        return max(float(sums.squares - 2.0 * (c @ vector) + c @ (matrix @ c)), 0.0)
 
-    value, count = loss(found), sums.weight**2 / sums.weight_squares
+    value, count = loss(found), 1.0 / sums.share
     freedom = 1.0 if constant else max(influence_trace(matrix, penalised), 1.0)
     status = FitStatus.CONSTANT if constant else FitStatus.FITTED
     if not constant and columns.size > sums.count:
@@ -154,8 +199,9 @@ def additive_fit(setup: Setup, sums: Sums) -> Fit:
         for i, name in enumerate(setup.names)
         if constant or loss(_flattened(columns, found, i)) <= _chance(columns, i, sums.count) * value
     )
+    in_units = replace(setup, units=Units(np.array([sums.origin]), np.ones(1)))
     return Fit(
-        u=_function(setup, columns.split(found)),
+        u=function_of(in_units, replace(zero, factors=columns.split(found))),
         status=status,
         error=0.0 if constant else float(np.sqrt(value) / spread),
         noise=float(np.sqrt(value * count / max(count - freedom, 1.0))),
@@ -168,34 +214,21 @@ def additive_fit(setup: Setup, sums: Sums) -> Fit:
     )
 
 
-def _columns(setup: Setup) -> Columns:
-    """Return one column for each axis, and one for the constant, on an axis of its own."""
+def _zero(setup: Setup) -> Model:
+    """Return zero, as one column for each axis, and one for the constant, on an axis of its own."""
     d = len(setup.names)
-    return Columns(setup.axes, ((d,), *((i,) for i in range(d))), (1,) * (d + 1))
-
-
-def _zeros(columns: Columns) -> Factors:
-    return [np.zeros((axis.size, 1)) for axis in columns.axes]
+    columns = Columns(setup.axes, ((d,), *((i,) for i in range(d))), (1,) * (d + 1))
+    return Model(columns, [np.zeros((axis.size, 1)) for axis in setup.axes], setup.penalty)
 
 
 def _flattened(columns: Columns, coefficients: np.ndarray, i: int) -> np.ndarray:
     """Return the coefficients with the mean of the function of an axis instead of it."""
-    factors = columns.split(coefficients.copy())
-    axis = columns.axes[i]
-    mean = axis.constant @ axis.mass @ factors[i]
-    factors[i] = axis.constant[:, None] * mean
+    factors, axis = columns.split(coefficients.copy()), columns.axes[i]
+    factors[-1] += axis.constant @ axis.mass @ factors[i]
+    factors[i] = np.zeros_like(factors[i])
     return columns.join(factors)
 
 
 def _chance(columns: Columns, i: int, count: int) -> float:
     """Return by what factor the loss may rise by chance if an inert axis is left out, as `sepnet.fit` has it."""
     return 1.0 + 3.0 * (columns.axes[i].size - 1) / count
-
-
-def _function(setup: Setup, factors: Factors) -> SNA:
-    bases: dict[str, Any] = {name: axis.basis for name, axis in zip(setup.names, setup.axes, strict=False)}
-    parts: dict[tuple[str, ...], Any] = {
-        (name,): CP(TensorSpace(**{name: basis}), [factor])
-        for (name, basis), factor in zip(bases.items(), factors, strict=False)
-    }
-    return SNA(TensorSpace(**bases), parts, constant=float(factors[-1][0, 0]))
