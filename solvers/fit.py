@@ -190,9 +190,8 @@ def _result(
     samples = bench.train.samples(model.columns.axes)
     count = float(setup.effective)
     used = freedom(samples, model.columns, model.factors, bench.loss, model.penalty)
-    inert = set(Grower(bench).inert(model))
-    unused = {i for i, active in enumerate(model.columns.active) if not len(active)}
-    inert |= unused | set(setup.flat)
+    inert = {i for i, active in enumerate(model.columns.active) if not len(active)}
+    inert |= set(Grower(bench).inert(model))
     names = [name for i, name in enumerate(setup.names[: setup.inputs]) if i in inert]
     if model.columns.size > setup.effective and setup.prior is None and status is not FitStatus.INTERRUPTED:
         status = FitStatus.UNDERDETERMINED

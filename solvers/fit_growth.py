@@ -29,7 +29,7 @@ __all__ = ["START", "Bench", "Grower", "Stage", "best_of", "grow", "together"]
 
 START = 1e-6  # weight of the roughness before GCV has its say
 SIGNIFICANT = 1e-4  # chance of an inert axis to pass the F test of one group
-SWEEPS, TRIES = 4, 4
+SWEEPS, TRIES = 2, 4  # of each start, and again of the best one
 STEPS, TOL = 10, 0.03
 INERT = 1.05  # an axis that may be left out at this cost does nothing
 SURE = 2.0  # standard errors
@@ -227,20 +227,25 @@ class Grower:
     def _columns(self, model: Model, left: Held, axes: tuple[int, ...], rank: int) -> tuple[Columns, Factors]:
         """Fit columns to what is left, from one random start, or from the best of some where samples are few."""
         columns = Columns(model.columns.axes, (axes,), (rank,))
-        found = []
-        for _ in range(TRIES if self.bench.train.count < LEAST and len(axes) > 1 else 1):
-            factors = [
+
+        def swept(factors: Factors) -> Factors:
+            for _ in range(SWEEPS):
+                factors = sweep(left, columns, factors, Squared(), model.penalty)
+            return factors
+
+        def value(factors: Factors) -> float:
+            return objective(left, columns, factors, Squared()) + model.penalty.value(columns, factors)
+
+        starts = [
+            [
                 axis.constant[:, None] + 0.5 * axis.draw(self.rng, rank)
                 if i in axes else np.zeros((axis.size, 0))
                 for i, axis in enumerate(columns.axes)
-            ]  # fmt: skip
-            for _ in range(SWEEPS):
-                factors = sweep(left, columns, factors, Squared(), model.penalty)
-            found.append(factors)
-        if len(found) == 1:
-            return columns, found[0]
-        value = [objective(left, columns, f, Squared()) + model.penalty.value(columns, f) for f in found]
-        return columns, found[int(np.argmin(value))]
+            ]
+            for _ in range(TRIES if self.bench.train.count < LEAST and len(axes) > 1 else 1)
+        ]  # fmt: skip
+        first, *more = map(swept, starts)
+        return columns, swept(min([first, *more], key=value) if more else first)
 
     def _matters(self, left: Held, columns: Columns, factors: Factors, axis: int) -> bool:
         """Return whether the factor of an axis explains more than a constant would, by an F test."""
