@@ -28,6 +28,7 @@ import scipy.optimize
 
 from sepnet.bases.basis import Basis
 from sepnet.functions.axis_maps import mass
+from sepnet.solvers.fit_axes import derivative_gram
 
 __all__ = ["FitPrior", "maximise_evidence", "norm_of"]
 
@@ -95,16 +96,9 @@ class _Axis(NamedTuple):
 
 
 def _grams(basis: Basis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rule, length = basis.quadrature(), basis.domain[1] - basis.domain[0]
-    M = mass(basis) / length
-    others = []
-    for order in (1, 2):
-        if order > basis.max_order:
-            others.append(np.zeros_like(M))
-            continue
-        values = basis.tabulate(rule.points, order).toarray() * length**order
-        others.append(np.asarray(values.T @ (rule.weights[:, None] * values) / length))
-    return M, others[0], others[1]
+    M = mass(basis) / (basis.domain[1] - basis.domain[0])
+    slopes, bends = (derivative_gram(basis, k) if k <= basis.max_order else np.zeros_like(M) for k in (1, 2))
+    return M, slopes, bends
 
 
 def norm_of(basis: Basis, length: float, share: float) -> tuple[np.ndarray, float]:

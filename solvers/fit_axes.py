@@ -15,7 +15,7 @@ from sepnet.bases.basis import Basis
 from sepnet.bases.bspline import BSpline
 from sepnet.functions.axis_maps import mass
 
-__all__ = ["FitAxis", "Window"]
+__all__ = ["FitAxis", "Window", "derivative_gram"]
 
 Window = tuple[Array, Array]  # number of the first function (n,), and values of it and the next ones (n, q)
 
@@ -83,10 +83,7 @@ class FitAxis:
         order = 0 if self.basis is None else min(2, self.basis.max_order)
         if self.basis is None or order == 0:
             return np.zeros((self.size, self.size))
-        rule = self.basis.quadrature()
-        length = self.basis.domain[1] - self.basis.domain[0]
-        slopes = self.basis.tabulate(rule.points, order).toarray() * length**order
-        return np.asarray(slopes.T @ (rule.weights[:, None] * slopes) / length)
+        return derivative_gram(self.basis, order)
 
     @cached_property
     def _windows(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -135,3 +132,10 @@ class FitAxis:
         cell, values = dispatch.local_values(points, breaks, table, names=(name,))
         first = from_host(self._windows[0], xp, device=device, dtype="int64")
         return gather(first, cell), values
+
+
+def derivative_gram(basis: Basis, order: int) -> np.ndarray:
+    """Return the Gram matrix of derivatives in the coordinate that runs from 0 to 1, uniform probability."""
+    rule, length = basis.quadrature(), basis.domain[1] - basis.domain[0]
+    values = basis.tabulate(rule.points, order).toarray() * length**order
+    return np.asarray(values.T @ (rule.weights[:, None] * values) / length)
