@@ -136,21 +136,21 @@ def maximise_evidence(
     points : ndarray of shape (n, d)
         In the box of the bases, d as many as these.
     targets, weights : ndarray of shape (n,)
+        The targets without their mean, and of size one.
 
     Returns
     -------
     FitPrior
     """
     axes = [_Axis(basis.tabulate(points[:, i]).toarray(), *_grams(basis)) for i, basis in enumerate(bases.values())]
-    scale = float(np.sqrt(np.average((targets - np.average(targets, weights=weights)) ** 2, weights=weights))) or 1.0
-    problem = _Problem(axes, targets / scale, weights / weights.mean())
+    problem = _Problem(axes, targets, weights / weights.mean())
     tied = min((_minimum(problem, np.log([length, 1.0, 1.0, noise])) for length, noise in STARTS), key=lambda m: m[0])
     value, theta = tied
     if len(axes) > 1:
         own, separate = _minimum(problem, np.concatenate([np.repeat(theta[0], len(axes)), theta[1:]]))
         if value - own > 0.5 * np.log(len(targets)) * (len(axes) - 1):
             theta = separate
-    return _prior(problem, theta, bases, scale, float(weights.mean()))
+    return _prior(problem, theta, bases, float(weights.mean()))
 
 
 def _minimum(problem: _Problem, start: np.ndarray) -> tuple[float, np.ndarray]:
@@ -233,8 +233,8 @@ class _Problem:
         return np.broadcast_to(np.exp(theta[:-3]), (len(self.axes),)), np.exp(theta[-3:])
 
 
-def _prior(problem: _Problem, theta: np.ndarray, bases: dict[str, Basis], scale: float, weight: float) -> FitPrior:
-    """Return the prior of some parameters; `scale` and `weight` undo what targets and weights were divided by."""
+def _prior(problem: _Problem, theta: np.ndarray, bases: dict[str, Basis], weight: float) -> FitPrior:
+    """Return the prior of some parameters; `weight` is what the weights were divided by."""
     lengths, (share, variance, noise) = problem.split(theta)
     covariances, _ = problem.factors(lengths, float(share))
     field = variance * np.prod([(1.0 + share * k) / (1.0 + share) for k in covariances], axis=0)
@@ -244,11 +244,11 @@ def _prior(problem: _Problem, theta: np.ndarray, bases: dict[str, Basis], scale:
     return FitPrior(
         lengths=dict(zip(bases, map(float, lengths), strict=True)),
         share=float(share),
-        variance=float(variance) * scale**2,
-        noise=float(np.sqrt(noise * weight)) * scale,
+        variance=float(variance),
+        noise=float(np.sqrt(noise * weight)),
         evidence=-state.value,
         freedom=float(np.sum(field * state.inverse)),
-        least=float(noise * (problem.targets @ state.load)) / count * scale**2,
-        unit=float(noise) / count * scale**2,
+        least=float(noise * (problem.targets @ state.load)) / count,
+        unit=float(noise) / count,
         ridge=float(noise / (variance * count) * np.prod(norms)),
     )
