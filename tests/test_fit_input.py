@@ -347,6 +347,18 @@ def test_sums_do_not_see_the_level(level: float, other: float, ridge: float, cut
         assert mine.fit_.noise == pytest.approx(want.fit_.noise, rel=1e-6, abs=2 * moved)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_the_freedom_of_sums_does_not_see_the_order(ridge: float) -> None:
+    """Constants move between the axes freely: that direction is round-off in the data, and all but free of penalty."""
+    want = additive(ridge=ridge).fit(X, Y, W).fit_.freedom
+    order = np.argsort(X[:, 0])
+    for cut in range(1, COUNT):
+        model = additive(ridge=ridge)
+        for part in np.split(order, [cut]):
+            model.partial_fit(X[part], Y[part], W[part])
+        assert model.fit_.freedom == pytest.approx(want, rel=1e-11)  # eps by the condition of the rest, 1e4
+
+
 @pytest.mark.parametrize("size", [1e-320, 1e-200, 1e200, 1e300])
 def test_sums_of_weights_of_any_unit(size: float) -> None:
     weights = W * size
