@@ -4,8 +4,12 @@ import importlib
 from typing import Any
 
 from sepnet.bases import BSpline, Chebyshev, Fourier, Legendre
+from sepnet.bases.matrix_axis import MatrixAxis
+from sepnet.bases.mesh import Mesh
 from sepnet.coefficients import apply, product
+from sepnet.coordinate_map import CoordinateMap
 from sepnet.forms import inner, load_on
+from sepnet.frames import affine, polar, rotating
 from sepnet.functions import (
     CP,
     SNA,
@@ -18,16 +22,23 @@ from sepnet.functions import (
     load,
     project,
 )
+from sepnet.functions.mapped import Mapped
+from sepnet.io import write_vtk
+from sepnet.piecewise import piecewise
 from sepnet.problems import Galerkin, LeastSquares
 from sepnet.sensitivity import Effect, Effects, Sobol, effects, sobol
+from sepnet.separation.separate import Separation, SeparationStatus, separate
 from sepnet.solvers.assembly import assemble
 from sepnet.solvers.bands import Bands, confidence
 from sepnet.solvers.certificates import ErrorBound
+from sepnet.solvers.extremes import Maximum, MaximumStatus, Peaks, maximum, peaks
 from sepnet.solvers.fit import fit
 from sepnet.solvers.fit_result import Fit, FitRecord, FitStatus
 from sepnet.solvers.goal import Goal
 from sepnet.solvers.map_inversion import MapInversion, MapStatus, map_inversion
+from sepnet.solvers.march import March, march
 from sepnet.solvers.newton import Inversion, InversionStatus, invert
+from sepnet.solvers.nonlinear_continuation import continuation
 from sepnet.solvers.record import Record, Status
 from sepnet.solvers.result import Solution
 from sepnet.solvers.solve import resume, solve, solve_many
@@ -43,6 +54,7 @@ __all__ = [
     "BSpline",
     "Bands",
     "Chebyshev",
+    "CoordinateMap",
     "Effect",
     "Effects",
     "ErrorBound",
@@ -60,8 +72,17 @@ __all__ = [
     "Legendre",
     "MapInversion",
     "MapStatus",
+    "Mapped",
+    "March",
+    "MatrixAxis",
+    "Maximum",
+    "MaximumStatus",
+    "Mesh",
+    "Peaks",
     "Projection",
     "Record",
+    "Separation",
+    "SeparationStatus",
     "Sobol",
     "Solution",
     "Status",
@@ -69,9 +90,11 @@ __all__ = [
     "TensorTrain",
     "Tucker",
     "__version__",
+    "affine",
     "apply",
     "assemble",
     "confidence",
+    "continuation",
     "effects",
     "fit",
     "inner",
@@ -80,13 +103,21 @@ __all__ = [
     "load",
     "load_on",
     "map_inversion",
+    "march",
+    "maximum",
+    "peaks",
+    "piecewise",
     "plot",
+    "polar",
     "product",
     "project",
     "resume",
+    "rotating",
+    "separate",
     "sobol",
     "solve",
     "solve_many",
+    "write_vtk",
 ]
 
 # They need scikit-learn, which `import sepnet` does not load.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import logging
 import os
 import sys
@@ -124,7 +125,9 @@ def _add_solve(parser: argparse.ArgumentParser) -> None:
         help="how to solve (auto); full solves without a rank, small problems only",
     )
     parser.add_argument(
-        "--format", choices=FORMATS, default="cp", help="sum of products or tensor train, or what suits better (cp)"
+        "--format",
+        choices=FORMATS,
+        help="sum of products or tensor train, or what suits better (cp, or the problem's own)",
     )
     parser.add_argument(
         "--set",
@@ -189,12 +192,11 @@ def _solve(options: argparse.Namespace) -> int:
         case.problem,
         seed=options.seed,
         method=options.method,
-        format=options.format,
         progress=not options.quiet,
         **settings,
     )
     seconds = time.perf_counter() - began
-    status = _status(case, solution, options)
+    status = _status(case, solution, options.method, settings.get("tol", DEFAULT_TOL))
     if solution.status is Status.FAILED:
         print(f"sepnet: {status}", file=sys.stderr)
         return 1
@@ -209,7 +211,7 @@ def _solve(options: argparse.Namespace) -> int:
 def _case(options: argparse.Namespace) -> tuple[GalleryProblem, dict[str, Any]]:
     """Return the problem and the options of `solve`; what is wrong with either is a wrong argument."""
     try:
-        pairs = [_constant(text) for text in options.set]
+        pairs = [_constant(options.name, text) for text in options.set]
         if options.cells is not None:
             pairs.append(("cells", _cells(options.cells)))
         pairs += [(name, getattr(options, name)) for name in ("rank", "degree") if getattr(options, name) is not None]
@@ -225,12 +227,18 @@ def _case(options: argparse.Namespace) -> tuple[GalleryProblem, dict[str, Any]]:
             msg = f"--method {options.method} works on sums of products: leave --format tt out, or take --method als"
         if msg:
             raise _BadArgumentError(msg)
+        # Some problems are solved to a tolerance by themselves: then a rank is an option of the solver alone.
+        own = "rank" in values and options.name in vsna.GALLERY and "rank" not in vsna.constants(options.name)
+        extra = {"rank": values.pop("rank")} if own else {}
         case = vsna.make(options.name, **values)
     except (ValueError, TypeError) as error:
         raise _BadArgumentError(_one_line(error)) from error
-    settings = {key: value for key, value in case.options.items() if key != "rank" or options.method != "full"}
+    settings = {
+        key: v for key, v in (*case.options.items(), *extra.items()) if key != "rank" or options.method != "full"
+    }
     if options.tol is not None:
         settings["tol"] = options.tol
+    settings["format"] = options.format or settings.get("format", "cp")
     return case, settings
 
 
@@ -241,13 +249,17 @@ def _once(pairs: Sequence[tuple[str, Any]], message: str) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _constant(text: str) -> tuple[str, Any]:
+def _constant(problem: str, text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not value:
         msg = f"--set {text}: expected CONSTANT=VALUE, e.g. --set width=0.2"
         raise _BadArgumentError(msg)
     if name == "cells":
         return name, _cells(value)
+    if problem in vsna.GALLERY:
+        known = inspect.signature(vsna.GALLERY[problem]).parameters.get(name)
+        if known is not None and isinstance(known.default, str):
+            return name, value
     parts = [_number(part, f"--set {text}") for part in value.split(",")]
     return name, parts[0] if len(parts) == 1 else tuple(parts)
 
@@ -353,10 +365,10 @@ def _evaluation(u: CP | TensorTrain) -> tuple[str, float]:
     return " x ".join(str(n) for n in counts.values()), float(np.median(times))
 
 
-def _status(case: GalleryProblem, solution: Solution, options: argparse.Namespace) -> str:
+def _status(case: GalleryProblem, solution: Solution, method: str, tol: float) -> str:
     """Return the status with the next step, in the words of the command line."""
-    tol, kind, details = options.tol or DEFAULT_TOL, solution.status, solution.message
-    if kind is Status.STAGNATED and options.method == "full":
+    kind, details = solution.status, solution.message
+    if kind is Status.STAGNATED and method == "full":
         text, details = f"the mesh is too coarse for the tolerance {tol:g}: raise --cells", ""
     elif kind is Status.MESH_LIMITED:
         finer = ",".join(f"{k}={2 * n if k == solution.refine else n}" for k, n in case.constants["cells"].items())

@@ -4,19 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, inf, log2
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 
-from sepnet.terms import Factor, Term, collect, make_term, multiply
+from sepnet.terms import Factor, Term, collect, compose, make_term, multiply
 from sepnet.univariate import Applied, Univariate, describe_callable, make_univariate
 
 if TYPE_CHECKING:
     from sepnet.functions.base import SeparableFunction
 
-__all__ = ["Coefficient", "Source", "apply", "as_coefficient", "constant", "coordinate", "finite", "product"]
+__all__ = [
+    "UNKNOWN",
+    "Coefficient",
+    "Doubts",
+    "Source",
+    "apply",
+    "as_coefficient",
+    "compose_doubts",
+    "constant",
+    "coordinate",
+    "finite",
+    "product",
+]
+
+# Entries (delta, terms): what carries them is off by at most the sum of all delta |terms u| at every point.
+Doubts: TypeAlias = "tuple[tuple[float, tuple[Term, ...]], ...]"
+
+UNKNOWN: Doubts = ((inf, (Term(),)),)
+
+
+def compose_doubts(left: tuple[Term, ...], ahead: Doubts, right: tuple[Term, ...], behind: Doubts) -> Doubts:
+    """Return the doubts of ``left after right`` from those of both, `ahead` and `behind`.
+
+    With errors ``a - a'`` and ``b - b'`` this is ``(a - a') b' + a' (b - b') + (a - a') (b - b')``. Nothing is known of
+    the derivatives of an error: they are in doubt without a bound.
+    """
+    if behind and any(f.order for terms in (left, *(t for _, t in ahead)) for t in terms for _, f in t.factors):
+        return UNKNOWN
+    entries = [(delta, compose(terms, right)) for delta, terms in ahead]
+    entries += [(delta, compose(left, terms)) for delta, terms in behind]
+    entries += [(a * b, compose(s, t)) for a, s in ahead for b, t in behind]
+    sums: dict[tuple[Term, ...], float] = {}
+    for delta, terms in entries:
+        if terms:
+            sums[terms] = sums.get(terms, 0.0) + delta
+    return tuple((delta, terms) for terms, delta in sums.items())
 
 
 @final
@@ -32,9 +67,14 @@ class Coefficient:
     ----------
     terms : tuple of Term
         Terms of order zero, in normal form.
+    doubts : tuple of (float, tuple of Term), optional
+        How far the terms may be off the function c that they stand for: ``|c - terms| <= sum_k delta_k |T_k|``
+        pointwise, with ``(delta_k, T_k)`` the entries. Functions that were separated approximately begin with their
+        sup-norm error and ``T = 1``, sums and products carry it on, error bounds count it.
     """
 
     terms: tuple[Term, ...] = ()
+    doubts: Doubts = ()
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -77,28 +117,33 @@ class Coefficient:
 
     def __add__(self, other: object) -> Coefficient:
         """Add."""
-        terms = _terms_of(other)
-        return NotImplemented if terms is None else Coefficient(collect((*self.terms, *terms)))
+        more = _expression(other)
+        if more is None:
+            return NotImplemented
+        return Coefficient(collect((*self.terms, *more.terms)), (*self.doubts, *more.doubts))
 
     __radd__ = __add__
 
     def __neg__(self) -> Coefficient:
         """Change the sign."""
-        return Coefficient(tuple(Term(-t.weight, t.factors) for t in self.terms))
+        return Coefficient(tuple(Term(-t.weight, t.factors) for t in self.terms), self.doubts)
 
     def __sub__(self, other: object) -> Coefficient:
         """Subtract."""
-        terms = _terms_of(other)
-        return NotImplemented if terms is None else self + (-Coefficient(terms))
+        less = _expression(other)
+        return NotImplemented if less is None else self + (-less)
 
     def __rsub__(self, other: object) -> Coefficient:
         """Subtract from."""
         return (-self) + other
 
-    def __mul__(self, other: object) -> Coefficient:
+    def __mul__(self, other: Coefficient | SeparableFunction | float) -> Coefficient:
         """Multiply by a number or another coefficient (operators take over in their own class)."""
-        terms = _terms_of(other)
-        return NotImplemented if terms is None else Coefficient(multiply(self.terms, terms))
+        factor = _expression(other)
+        if factor is None:
+            return NotImplemented
+        doubts = compose_doubts(self.terms, self.doubts, factor.terms, factor.doubts)
+        return Coefficient(multiply(self.terms, factor.terms), doubts)
 
     __rmul__ = __mul__
 
@@ -173,12 +218,10 @@ def coordinate(axis: str, domain: tuple[float, float] = (-1.0, 1.0)) -> Coeffici
     return Coefficient(collect([make_term(1.0, {axis: Factor(local)})]))
 
 
-def _terms_of(value: object) -> tuple[Term, ...] | None:
+def _expression(value: object) -> Coefficient | None:
     if isinstance(value, Coefficient):
-        return value.terms
-    if isinstance(value, Real):
-        return constant(float(value)).terms
-    return None
+        return value
+    return constant(float(value)) if isinstance(value, Real) else None
 
 
 def as_coefficient(value: object, name: str) -> Coefficient:
@@ -258,7 +301,9 @@ def apply(
     axis = argument.axes[0]
     inner = tuple(_plain(t.factor(axis).coefficient).scaled(t.weight) for t in argument.terms)
     applied = Applied(_hashable(function), inner, tuple(_hashable(slope) for slope in derivatives))
-    return Coefficient((Term(1.0, ((axis, Factor(Univariate((1.0,), (applied,)))),)),))
+    # How far an error moves the function's value is not known.
+    doubts = UNKNOWN if argument.doubts else ()
+    return Coefficient((Term(1.0, ((axis, Factor(Univariate((1.0,), (applied,)))),)),), doubts)
 
 
 @final

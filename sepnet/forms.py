@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, final, overload
 
+from sepnet.bases.matrix_axis import MASS, Assembled
 from sepnet.coefficients import Coefficient, Source, as_coefficient, finite
+from sepnet.nonlinear import NonlinearOperator
+from sepnet.nonlinear_forms import NonlinearForm
 from sepnet.operators import Operator
-from sepnet.terms import Term
+from sepnet.smoothness import check_jumps, check_order
+from sepnet.terms import Term, make_term
 
 if TYPE_CHECKING:
     from sepnet.spaces import TensorSpace
@@ -27,22 +31,37 @@ class BilinearForm:
         Trial and test space.
     pairs : tuple of (Term, Term)
         Trial and test term of each integral.
+    doubtful : bool, optional
+        Whether a coefficient was separated approximately (`Coefficient.doubts`).
     """
 
     space: TensorSpace
     pairs: tuple[tuple[Term, Term], ...] = ()
+    doubtful: bool = False
 
-    def __add__(self, other: object) -> BilinearForm:
+    @overload
+    def __add__(self, other: NonlinearForm) -> NonlinearForm: ...
+    @overload
+    def __add__(self, other: BilinearForm) -> BilinearForm: ...
+    def __add__(self, other: object) -> BilinearForm | NonlinearForm:
         """Add a form on the same space."""
+        if isinstance(other, NonlinearForm):
+            return NonlinearForm.from_pairs(self.space, self.pairs) + other
         if not isinstance(other, BilinearForm):
             return NotImplemented
         if other.space != self.space:
             msg = f"forms on different spaces meet, {self.space!r} and {other.space!r}: rebind one with a.on(W)"
             raise ValueError(msg)
-        return BilinearForm(self.space, (*self.pairs, *other.pairs))
+        return BilinearForm(self.space, (*self.pairs, *other.pairs), self.doubtful or other.doubtful)
 
-    def __radd__(self, other: object) -> BilinearForm:
+    @overload
+    def __radd__(self, other: NonlinearForm) -> NonlinearForm: ...
+    @overload
+    def __radd__(self, other: float) -> BilinearForm: ...
+    def __radd__(self, other: object) -> BilinearForm | NonlinearForm:
         """Let the builtin ``sum`` start from 0."""
+        if isinstance(other, NonlinearForm):
+            return other + NonlinearForm.from_pairs(self.space, self.pairs)
         return self if isinstance(other, Real) and other == 0 else NotImplemented
 
     def __truediv__(self, other: object) -> BilinearForm:
@@ -58,7 +77,7 @@ class BilinearForm:
             return NotImplemented
         number = finite(float(weight), "the factor of a form")
         scaled = tuple((Term(number * a.weight, a.factors), b) for a, b in self.pairs) if number else ()
-        return BilinearForm(self.space, scaled)
+        return BilinearForm(self.space, scaled, self.doubtful and bool(scaled))
 
     __mul__ = __rmul__
 
@@ -66,9 +85,17 @@ class BilinearForm:
         """Change the sign."""
         return -1.0 * self
 
-    def __sub__(self, other: object) -> BilinearForm:
+    @overload
+    def __sub__(self, other: NonlinearForm) -> NonlinearForm: ...
+    @overload
+    def __sub__(self, other: BilinearForm) -> BilinearForm: ...
+    def __sub__(self, other: object) -> BilinearForm | NonlinearForm:
         """Subtract a form on the same space."""
-        return self + (-other) if isinstance(other, BilinearForm) else NotImplemented
+        return self + (-other) if isinstance(other, BilinearForm | NonlinearForm) else NotImplemented
+
+    def __rsub__(self, other: NonlinearForm) -> NonlinearForm:
+        """Subtract from a form that is nonlinear in its unknown."""
+        return other + (-self) if isinstance(other, NonlinearForm) else NotImplemented
 
     __array_ufunc__ = None
 
@@ -77,7 +104,7 @@ class BilinearForm:
         if space.names != self.space.names:
             msg = f"the new space has the axes {space.names}, expected {self.space.names}"
             raise ValueError(msg)
-        return BilinearForm(space, self.pairs)
+        return BilinearForm(space, self.pairs, self.doubtful)
 
     @property
     def is_symmetric(self) -> bool:
@@ -90,8 +117,10 @@ class BilinearForm:
                 a, b = trial.factor(axis), test.factor(axis)
                 scale, coefficient = (a.coefficient * b.coefficient).normalised()
                 weight *= scale
-                functions.append((axis, coefficient, a.at))
+                functions.append((axis, coefficient, a.at, b.matrix))
                 orders.append((a.order, b.order))
+            if not all(_symmetric_matrix(self.space, axis, name) for axis, _, _, name in functions):
+                return False
             swapped = [(b, a) for a, b in orders]
             for key, sign in ((orders, 1.0), (swapped, -1.0)):
                 name = (tuple(functions), tuple(key))
@@ -178,24 +207,34 @@ class LinearForm:
         return f"LinearForm({len(self.parts)} loads over {', '.join(self.space.names)})"
 
 
-def inner(trial: Operator, test: Operator) -> BilinearForm:
-    """Return the bilinear form ``(u, v) -> int (trial u) (test v)``.
+@overload
+def inner(trial: Operator, test: Operator, **matrices: str) -> BilinearForm: ...
+@overload
+def inner(trial: NonlinearOperator, test: Operator) -> NonlinearForm: ...
+def inner(trial: Operator | NonlinearOperator, test: Operator, **matrices: str) -> BilinearForm | NonlinearForm:
+    """Return the form ``(u, v) -> int (trial u) (test v)``.
 
     Parameters
     ----------
-    trial, test : Operator
-        Operators on the same space. Evaluated on a face with ``.at(x=1)``, both of them, the integral is over the face.
+    trial : Operator or NonlinearOperator
+        What is applied to the trial function; for nonlinear problems an expression in the unknown ``V.unknown``.
+    test : Operator
+        What is applied to the test function, on the same space. Evaluated on a face with ``.at(x=1)``, both of them,
+        the integral is over the face.
+    **matrices : str
+        Name of an axis given by matrices (`MatrixAxis`, `Mesh`) to the name of the matrix there; the mass otherwise.
 
     Returns
     -------
-    BilinearForm
+    BilinearForm or NonlinearForm
 
     Raises
     ------
     TypeError
         If an argument is no operator.
     ValueError
-        If the spaces differ, only one side is evaluated on a face, or an axis lacks the derivatives.
+        If the spaces differ, only one side is evaluated on a face, an axis lacks the derivatives, or there is no such
+        matrix.
 
     Examples
     --------
@@ -203,7 +242,15 @@ def inner(trial: Operator, test: Operator) -> BilinearForm:
     >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=8, zero="left"))
     >>> sn.inner(V.d.x, V.d.x) + sn.inner(2 * V.identity.at(x=1), V.identity.at(x=1))
     BilinearForm(2 separable integrals over x)
+    >>> u = V.unknown
+    >>> sn.inner(V.d.x, V.d.x) + sn.inner(u**3, V.identity)
+    NonlinearForm(2 integrals over x, of degree 3 in the unknown)
     """
+    if isinstance(trial, NonlinearOperator):
+        if matrices:
+            msg = f"sn.inner: {next(iter(matrices))}= names a matrix, but `trial` is an expression in the unknown"
+            raise TypeError(msg)
+        return _nonlinear_inner(trial, test)
     for name, value in (("trial", trial), ("test", test)):
         if not isinstance(value, Operator):
             msg = f"sn.inner: `{name}` is {type(value).__name__}, expected an operator such as V.d.x or c * V.identity"
@@ -222,10 +269,26 @@ def inner(trial: Operator, test: Operator) -> BilinearForm:
                 raise ValueError(msg)
     check_derivatives(trial)
     check_derivatives(test)
-    return BilinearForm(trial.space, pairs)
+    for axis, name in matrices.items():
+        _given_axis("sn.inner", trial.space, axis, name).matrix(name)
+        pairs = tuple((a, _with_matrix(b, axis, name)) for a, b in pairs)
+    return BilinearForm(trial.space, pairs, bool(trial.doubts or test.doubts))
 
 
-def load_on(data: Source, test: Operator) -> LinearForm:
+def _nonlinear_inner(trial: NonlinearOperator, test: Operator) -> NonlinearForm:
+    if isinstance(test, NonlinearOperator):
+        msg = (
+            "sn.inner: `test` is an expression in the unknown, expected the operator itself: sn.inner(c * d.x(u), d.x)"
+        )
+        raise TypeError(msg)
+    # The linear partial derivatives are checked in the place of the expression: spaces, faces, orders.
+    for jet in trial.jets or ((),):
+        part = trial.partial(jet)
+        inner(part.at(**dict(trial.face)) if trial.face else part, test)
+    return NonlinearForm(trial.space, ((trial, test),))
+
+
+def load_on(data: Source, test: Operator, **loads: str) -> LinearForm:
     """Return the linear form ``v -> int data (test v)``, over a face if `test` is evaluated there.
 
     Parameters
@@ -234,6 +297,10 @@ def load_on(data: Source, test: Operator) -> LinearForm:
         The load.
     test : Operator
         The test operator, e.g. ``V.identity.at(x=1)`` for a Neumann condition, ``V.d.x`` for a load in divergence form.
+    **loads : str
+        Name of an axis given by matrices (`MatrixAxis`, `Mesh`) to the name of a load vector there, which stands for
+        the integral; the data do not depend on that axis then. For data that do, the name of a matrix to integrate
+        with.
 
     Returns
     -------
@@ -243,6 +310,8 @@ def load_on(data: Source, test: Operator) -> LinearForm:
     ------
     TypeError
         If `test` is no operator or `data` is no data.
+    ValueError
+        If there is no such load or matrix.
     """
     if not isinstance(test, Operator):
         msg = f"sn.load_on: `test` is {type(test).__name__}, expected an operator such as V.identity.at(x=1)"
@@ -250,7 +319,38 @@ def load_on(data: Source, test: Operator) -> LinearForm:
     check_derivatives(test)
     coefficient = as_coefficient(data, "data")
     test.space.check_axes(coefficient.axes, "sn.load_on: `data`")
+    for axis, name in loads.items():
+        given = _given_axis("sn.load_on", test.space, axis, name)
+        if axis in coefficient.axes:
+            given.matrix(name)
+        else:
+            given.load(name)
+        test = Operator(test.space, tuple(_with_matrix(t, axis, name) for t in test.terms), test.doubts)
     return LinearForm(test.space, ((coefficient, test),))
+
+
+def _given_axis(what: str, space: TensorSpace, axis: str, name: object) -> Assembled:
+    """Return an axis given by matrices; raise where it is none, or the name is no str."""
+    space.check_axes([axis], what)
+    basis = space.axes[axis]
+    if not isinstance(basis, Assembled):
+        msg = f"{what}: axis {axis!r} is {basis!r}, which has no named matrices: leave {axis}= out"
+        raise TypeError(msg)
+    if not isinstance(name, str):
+        msg = f"{what}: {axis}={name!r}, expected the name of a matrix on that axis, e.g. {axis}='stiffness'"
+        raise TypeError(msg)
+    return basis
+
+
+def _with_matrix(term: Term, axis: str, name: str) -> Term:
+    factors = dict(term.factors)
+    factors[axis] = replace(term.factor(axis), matrix=None if name == MASS else name)
+    return make_term(term.weight, factors)
+
+
+def _symmetric_matrix(space: TensorSpace, axis: str, name: str | None) -> bool:
+    basis = space.axes[axis]
+    return not isinstance(basis, Assembled) or basis.symmetric(name)
 
 
 def as_linear_form(value: object, space: TensorSpace, name: str) -> LinearForm:
@@ -263,14 +363,15 @@ def as_linear_form(value: object, space: TensorSpace, name: str) -> LinearForm:
 
 
 def check_derivatives(operator: Operator) -> None:
-    """Refuse terms that need more derivatives than an axis has."""
+    """Refuse terms that need more derivatives than an axis has; warn where a coefficient jumps off its breaks."""
     for term in operator.terms:
         for axis, factor in term.factors:
             basis = operator.space.axes[axis]
-            if factor.order > basis.max_order:
+            if factor.order and isinstance(basis, Assembled):
                 msg = (
-                    f"the term with d.{axis}**{factor.order} needs {factor.order} derivatives on axis {axis!r}, which "
-                    f"has {basis.max_order} ({basis!r}): raise degree= (and continuity=), or use the weak form, "
-                    f"e.g. sn.inner(d.{axis}, d.{axis})"
+                    f"the term with d.{axis} needs a derivative on axis {axis!r}, which is given by matrices: use the "
+                    f"weak form with one of them, e.g. sn.inner(one, one, {axis}='stiffness')"
                 )
                 raise ValueError(msg)
+            check_order(axis, operator.space.axes[axis], factor.order)
+            check_jumps(axis, operator.space.axes[axis], factor)

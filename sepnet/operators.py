@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, final
 
 import numpy as np
 
-from sepnet.coefficients import Coefficient, Source, as_coefficient, constant
+from sepnet.coefficients import Coefficient, Doubts, Source, as_coefficient, compose_doubts
 from sepnet.terms import Factor, Term, collect, compose, multiply
 
 if TYPE_CHECKING:
+    from sepnet.nonlinear import NonlinearOperator
     from sepnet.spaces import TensorSpace
 
 __all__ = ["Derivatives", "Operator"]
@@ -32,10 +33,14 @@ class Operator:
         The space the operator acts on.
     terms : tuple of Term
         Terms in normal form.
+    doubts : tuple of (float, tuple of Term), optional
+        How far the operator may be off the one it stands for, from coefficients that were separated approximately:
+        ``|L u - terms u| <= sum_k delta_k |T_k u|`` pointwise.
     """
 
     space: TensorSpace
     terms: tuple[Term, ...] = ()
+    doubts: Doubts = ()
 
     def __repr__(self) -> str:
         """Tell the number of terms and the highest orders."""
@@ -52,7 +57,7 @@ class Operator:
         """Add an operator on the same space."""
         if isinstance(other, Operator):
             self._same(other)
-            return Operator(self.space, collect((*self.terms, *other.terms)))
+            return Operator(self.space, collect((*self.terms, *other.terms)), (*self.doubts, *other.doubts))
         # The builtin sum() starts from 0.
         return self if isinstance(other, Real) and other == 0 else self._refuse(other, "+")
 
@@ -60,7 +65,7 @@ class Operator:
 
     def __neg__(self) -> Operator:
         """Change the sign."""
-        return Operator(self.space, tuple(Term(-t.weight, t.factors) for t in self.terms))
+        return Operator(self.space, tuple(Term(-t.weight, t.factors) for t in self.terms), self.doubts)
 
     def __sub__(self, other: object) -> Operator:
         """Subtract an operator on the same space."""
@@ -74,23 +79,28 @@ class Operator:
         if isinstance(other, Real | Coefficient):
             msg = f"an operator {sign} a coefficient: write `c * V.identity` for multiplication by c"
             raise TypeError(msg)
+        if hasattr(other, "under"):
+            msg = f"an operator {sign} an expression in the unknown: apply the operator to it, e.g. d.x(u)"
+            raise TypeError(msg)
         msg = f"an operator {sign} {type(other).__name__}, expected another operator on the same space"
         raise TypeError(msg)
 
     def __rmul__(self, other: object) -> Operator:
         """Multiply from the left by a number, a coefficient or a separable function."""
-        if isinstance(other, Real):
-            return Operator(self.space, multiply(constant(float(other)).terms, self.terms))
-        if isinstance(other, Coefficient) or hasattr(other, "as_coefficient"):
+        if isinstance(other, Real | Coefficient) or hasattr(other, "as_coefficient"):
             coefficient = as_coefficient(other, "the coefficient")
             self.space.check_axes(coefficient.axes, "the coefficient")
-            return Operator(self.space, multiply(coefficient.terms, self.terms))
+            doubts = compose_doubts(coefficient.terms, coefficient.doubts, self.terms, self.doubts)
+            return Operator(self.space, multiply(coefficient.terms, self.terms), doubts)
         return NotImplemented
 
     def __mul__(self, other: object) -> Operator:
         """Multiply by a number; anything else is refused, with the next step."""
         if isinstance(other, Real):
             return self.__rmul__(other)
+        if hasattr(other, "under"):
+            msg = "an operator * an expression in the unknown: apply the operator to it, e.g. d.x(u)"
+            raise TypeError(msg)
         msg = f"operator * {type(other).__name__}: write `c * L` for a coefficient, `L1 @ L2` for composition"
         raise TypeError(msg)
 
@@ -105,7 +115,8 @@ class Operator:
         if not isinstance(other, Operator):
             return NotImplemented
         self._same(other)
-        return Operator(self.space, compose(self.terms, other.terms))
+        doubts = compose_doubts(self.terms, self.doubts, other.terms, other.doubts)
+        return Operator(self.space, compose(self.terms, other.terms), doubts)
 
     def __pow__(self, exponent: int) -> Operator:
         """Compose with itself; the power 0 is the identity."""
@@ -116,6 +127,19 @@ class Operator:
         for _ in range(exponent):
             result = result @ self
         return result
+
+    def __call__(self, expression: NonlinearOperator) -> NonlinearOperator:
+        """Apply to an expression in the unknown ``V.unknown``: ``d.x(u)``, ``d.x(u**2)``.
+
+        Functions and data are what `apply` is for.
+        """
+        if not hasattr(expression, "under"):
+            msg = (
+                f"an operator is called with {type(expression).__name__}, expected an expression in the unknown, such "
+                "as u = V.unknown: for data there is L.apply(data)"
+            )
+            raise TypeError(msg)
+        return expression.under(self)
 
     def at(self, **faces: float) -> Operator:
         """Evaluate on the face ``axis = value``, after the operator.
@@ -138,7 +162,7 @@ class Operator:
             msg = "`at` needs a face, e.g. L.at(x=1)"
             raise ValueError(msg)
         self.space.check_axes(faces, "the face")
-        terms = self.terms
+        several = [self.terms, *(terms for _, terms in self.doubts)]
         for axis, value in faces.items():
             low, high = self.space.axes[axis].domain
             if isinstance(value, bool) or not isinstance(value, Real):
@@ -147,8 +171,10 @@ class Operator:
             if not low <= float(value) <= high:
                 msg = f"at({axis}={value}) lies outside the axis's domain [{low:g}, {high:g}]"
                 raise ValueError(msg)
-            terms = tuple(_evaluate(t, axis, float(value)) for t in terms)
-        return Operator(self.space, collect(terms))
+            several = [tuple(_evaluate(t, axis, float(value)) for t in terms) for terms in several]
+        terms, *moved = map(collect, several)
+        doubts = tuple((delta, t) for (delta, _), t in zip(self.doubts, moved, strict=True))
+        return Operator(self.space, terms, doubts)
 
     @property
     def face(self) -> dict[str, float]:
@@ -189,15 +215,15 @@ class Operator:
         expression = as_coefficient(data, "data")
         self.space.check_axes(expression.axes, "`data`")
         composed = compose(self.terms, expression.terms)
-        kept = (t for t in composed if all(f.order == 0 for _, f in t.factors))
-        return Coefficient(collect(_values_on_faces(t) for t in kept))
+        doubts = compose_doubts(self.terms, self.doubts, expression.terms, expression.doubts)
+        return Coefficient(_as_values(composed), tuple((delta, _as_values(terms)) for delta, terms in doubts))
 
     def on(self, space: TensorSpace) -> Operator:
         """Return the same operator on another space with the same axes."""
         if space.names != self.space.names:
             msg = f"the new space has the axes {space.names}, expected {self.space.names}"
             raise ValueError(msg)
-        return Operator(space, self.terms)
+        return Operator(space, self.terms, self.doubts)
 
 
 def _evaluate(term: Term, axis: str, value: float) -> Term:
@@ -208,6 +234,11 @@ def _evaluate(term: Term, axis: str, value: float) -> Term:
         raise ValueError(msg)
     factors[axis] = Factor(factor.coefficient, factor.order, value)
     return Term(term.weight, tuple(sorted(factors.items())))
+
+
+def _as_values(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    """Return what an operator composed with data is: its terms without derivatives of the unknown, on the faces."""
+    return collect(_values_on_faces(t) for t in terms if all(f.order == 0 for _, f in t.factors))
 
 
 def _values_on_faces(term: Term) -> Term:

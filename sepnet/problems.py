@@ -9,7 +9,9 @@ from numbers import Real
 from typing import TypeAlias, final
 
 from sepnet.coefficients import Coefficient, Source, as_coefficient
-from sepnet.forms import BilinearForm, LinearForm, as_linear_form, check_derivatives
+from sepnet.forms import BilinearForm, LinearForm, as_linear_form, check_derivatives, inner, load_on
+from sepnet.nonlinear import NonlinearOperator
+from sepnet.nonlinear_forms import NonlinearForm
 from sepnet.operators import Operator
 from sepnet.spaces import TensorSpace
 
@@ -25,8 +27,9 @@ class LeastSquares:
 
     Parameters
     ----------
-    operator : Operator
-        The operator L; it carries the space.
+    operator : Operator or NonlinearOperator
+        The operator L; it carries the space. Nonlinear equations are written with ``u = V.unknown``, as in
+        ``d.t(u) + u * d.x(u)``; what turns out to be linear in u is the linear problem.
     source : number, Coefficient or separable function, optional
         The right-hand side f; missing axes mean constant.
     initial : mapping of str to data, optional
@@ -34,7 +37,7 @@ class LeastSquares:
     boundary : mapping of str to (data or None, data or None), optional
         Axis name to the values of u at its left and right end; None leaves an end free. Data may depend on every other
         axis.
-    conditions : sequence of (Operator, data), optional
+    conditions : sequence of (Operator or NonlinearOperator, data), optional
         Further residuals, each added to the functional as ``|| B u - g ||**2``: on a face where `B` is evaluated with
         ``.at(x=1)``, e.g. Robin conditions; scale both sides to weight them.
     stability : float or (float, float), optional
@@ -66,32 +69,58 @@ class LeastSquares:
     True
     """
 
-    operator: Operator
+    operator: Operator | NonlinearOperator
     source: Source = 0.0
     initial: Mapping[str, Source] = field(default_factory=dict)
     boundary: Faces = field(default_factory=dict)
-    conditions: Sequence[tuple[Operator, Source]] = ()
+    conditions: Sequence[tuple[Operator | NonlinearOperator, Source]] = ()
     stability: float | tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.operator, Operator):
+        if not isinstance(self.operator, Operator | NonlinearOperator):
             kind = type(self.operator).__name__
-            hint = ": a bilinear form belongs into sn.Galerkin" if isinstance(self.operator, BilinearForm) else ""
+            form = isinstance(self.operator, BilinearForm | NonlinearForm)
+            hint = ": a form belongs into sn.Galerkin" if form else ""
             msg = f"`operator` is {kind}, expected an operator such as V.d.t - V.d.x**2{hint}"
             raise TypeError(msg)
-        if not self.operator.terms:
+        operator, source = _settled(self.operator, self.source, "source")
+        if isinstance(operator, Operator) and not operator.terms:
             msg = "`operator` is zero, expected at least one term"
             raise ValueError(msg)
-        check_derivatives(self.operator)
+        object.__setattr__(self, "operator", operator)
+        object.__setattr__(self, "source", source)
+        _check_orders(operator)
         self.space.check_axes(as_coefficient(self.source, "source").axes, "`source`")
         _check_faces(self.space, self.initial, self.boundary)
-        _check_conditions(self.space, self.conditions)
+        object.__setattr__(self, "conditions", _checked_conditions(self.space, self.conditions))
         _ = self.constants
 
     @property
     def space(self) -> TensorSpace:
         """The space of the unknown."""
         return self.operator.space
+
+    @property
+    def blocks(self) -> list[tuple[Operator | NonlinearOperator, Source, str]]:
+        """The residuals that are minimised: operator, data and name of the data; first the equation."""
+        conditions = [(op, g, f"conditions[{k}]") for k, (op, g) in enumerate(self.conditions)]
+        return [(self.operator, self.source, "source"), *conditions]
+
+    @property
+    def is_nonlinear(self) -> bool:
+        """Whether the equation or a condition is nonlinear."""
+        return any(isinstance(operator, NonlinearOperator) for operator, _, _ in self.blocks)
+
+    @property
+    def linear_blocks(self) -> list[tuple[Operator, Source, str]]:
+        """The same of a linear problem.
+
+        Raises
+        ------
+        TypeError
+            If the problem is nonlinear.
+        """
+        return [(_linear(operator), data, name) for operator, data, name in self.blocks]
 
     @property
     def constants(self) -> tuple[float, float] | None:
@@ -117,8 +146,9 @@ class Galerkin:
 
     Parameters
     ----------
-    form : BilinearForm
-        The form a; it carries the space. Where it is symmetric and coercive, u minimises the energy.
+    form : BilinearForm or NonlinearForm
+        The form a; it carries the space. Where it is symmetric and coercive, u minimises the energy. Nonlinear forms
+        are written with ``u = V.unknown``, as in ``inner(c * d.x(u), d.x) + inner(u**3, one)``.
     source : number, Coefficient, separable function or LinearForm, optional
         The load f; data are tested with the identity, other loads come from ``sn.load_on``.
     initial, boundary : mapping, optional
@@ -141,20 +171,24 @@ class Galerkin:
     0.0737
     """
 
-    form: BilinearForm
+    form: BilinearForm | NonlinearForm
     source: Source | LinearForm = 0.0
     initial: Mapping[str, Source] = field(default_factory=dict)
     boundary: Faces = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.form, BilinearForm):
-            hint = ": an operator belongs into sn.LeastSquares" if isinstance(self.form, Operator) else ""
-            msg = f"`form` is {type(self.form).__name__}, expected a bilinear form such as sn.inner(d.x, d.x){hint}"
+        if not isinstance(self.form, BilinearForm | NonlinearForm):
+            operator = isinstance(self.form, Operator | NonlinearOperator)
+            hint = ": an operator belongs into sn.LeastSquares" if operator else ""
+            msg = f"`form` is {type(self.form).__name__}, expected a form such as sn.inner(d.x, d.x){hint}"
             raise TypeError(msg)
-        if not self.form.pairs:
+        as_linear_form(self.source, self.space, "source")
+        if isinstance(self.form, NonlinearForm) and self.form.degree <= 1:
+            object.__setattr__(self, "source", _without_unknown(self.form, self.source))
+            object.__setattr__(self, "form", _bilinear(self.form))
+        if isinstance(self.form, BilinearForm) and not self.form.pairs:
             msg = "`form` is zero, expected at least one integral"
             raise ValueError(msg)
-        as_linear_form(self.source, self.space, "source")
         _check_faces(self.space, self.initial, self.boundary)
 
     @property
@@ -162,25 +196,90 @@ class Galerkin:
         """The space of the unknown."""
         return self.form.space
 
+    @property
+    def is_nonlinear(self) -> bool:
+        """Whether the form is nonlinear in the unknown."""
+        return isinstance(self.form, NonlinearForm)
+
+    @property
+    def bilinear(self) -> BilinearForm:
+        """The form of a linear problem.
+
+        Raises
+        ------
+        TypeError
+            If the problem is nonlinear.
+        """
+        if isinstance(self.form, NonlinearForm):
+            raise TypeError(_NO_LINEAR)
+        return self.form
+
 
 Problem: TypeAlias = LeastSquares | Galerkin
 
 
-def _check_conditions(space: TensorSpace, conditions: Sequence[tuple[Operator, Source]]) -> None:
+_NO_LINEAR = (
+    "the problem is nonlinear, and what was asked for is known of linear ones only: solve it with sn.solve, or "
+    "linearise it, R.linearised(v)"
+)
+
+
+def _linear(operator: Operator | NonlinearOperator) -> Operator:
+    if isinstance(operator, NonlinearOperator):
+        raise TypeError(_NO_LINEAR)
+    return operator
+
+
+def _settled(
+    operator: Operator | NonlinearOperator, data: Source, name: str
+) -> tuple[Operator | NonlinearOperator, Source]:
+    """Return what is linear in the unknown as a linear operator, its data on the other side."""
+    if not isinstance(operator, NonlinearOperator) or operator.degree > 1:
+        return operator, data
+    known = operator.data
+    return operator.linear, as_coefficient(data, name) - known if known.terms else data
+
+
+def _bilinear(form: NonlinearForm) -> BilinearForm:
+    total = BilinearForm(form.space)
+    for expression, test in form.parts:
+        if expression.linear.terms:
+            total = total + inner(expression.linear, test)
+    return total
+
+
+def _without_unknown(form: NonlinearForm, source: Source | LinearForm) -> Source | LinearForm:
+    known = [load_on(expression.data, test) for expression, test in form.parts if expression.data.terms]
+    return sum((-1 * load for load in known), as_linear_form(source, form.space, "source")) if known else source
+
+
+def _check_orders(operator: Operator | NonlinearOperator) -> None:
+    parts = [operator] if isinstance(operator, Operator) else [operator.partial(jet) for jet in operator.jets]
+    for part in parts:
+        check_derivatives(part)
+
+
+def _checked_conditions(
+    space: TensorSpace, conditions: Sequence[tuple[Operator | NonlinearOperator, Source]]
+) -> tuple[tuple[Operator | NonlinearOperator, Source], ...]:
     if isinstance(conditions, str) or not isinstance(conditions, Sequence):
         msg = f"`conditions` is {type(conditions).__name__}, expected a list of pairs (operator, data)"
         raise TypeError(msg)
+    settled: list[tuple[Operator | NonlinearOperator, Source]] = []
     for number, pair in enumerate(conditions):
         name = f"conditions[{number}]"
-        if not (isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], Operator)):
+        if not (
+            isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], Operator | NonlinearOperator)
+        ):
             hint = ": `conditions` is a list of pairs, [(B, g)]" if isinstance(pair, Operator) else ""
             msg = f"`{name}` is {type(pair).__name__}, expected a pair (operator, data){hint}"
             raise TypeError(msg)
-        operator, data = pair
+        operator, data = _settled(*pair, name)
+        settled.append((operator, data))
         if operator.space != space:
             msg = f"`{name}` is on another space: rebind it with B.on(V)"
             raise ValueError(msg)
-        if not operator.terms:
+        if isinstance(operator, Operator) and not operator.terms:
             msg = f"`{name}` has the operator zero, expected at least one term"
             raise ValueError(msg)
         try:
@@ -188,8 +287,9 @@ def _check_conditions(space: TensorSpace, conditions: Sequence[tuple[Operator, S
         except ValueError as error:
             msg = f"`{name}`: {error} (a condition that couples two faces is periodicity: give the axis periodic=True)"
             raise ValueError(msg) from error
-        check_derivatives(operator)
+        _check_orders(operator)
         space.check_axes(as_coefficient(data, name).axes, f"`{name}`")
+    return tuple(settled)
 
 
 def _check_faces(space: TensorSpace, initial: Mapping[str, Source], boundary: Faces) -> None:

@@ -12,7 +12,8 @@ from typing import NoReturn, final
 import numpy as np
 
 from sepnet.bases.basis import Basis
-from sepnet.coefficients import Coefficient, coordinate
+from sepnet.coefficients import Coefficient, constant, coordinate
+from sepnet.nonlinear import NonlinearOperator
 from sepnet.operators import Derivatives, Operator
 from sepnet.terms import Term
 
@@ -132,6 +133,11 @@ class TensorSpace:
     def identity(self) -> Operator:
         """The identity; ``c * V.identity`` is multiplication by ``c``."""
         return Operator(self, (Term(),))
+
+    @property
+    def unknown(self) -> NonlinearOperator:
+        """The unknown function u as a symbol, for nonlinear problems: ``d.t(u) + u * d.x(u)``."""
+        return NonlinearOperator(self, {((),): constant(1.0)})
 
     def replace(self, **axes: Basis) -> TensorSpace:
         """Return the space with some axes exchanged, in the same order.

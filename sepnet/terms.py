@@ -7,7 +7,7 @@ named take part as the identity. A coefficient is a sum of terms of order zero.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb, isfinite
 from typing import final
 
@@ -19,11 +19,16 @@ __all__ = ["IDENTITY", "Factor", "Term", "collect", "compose", "make_term", "mul
 @final
 @dataclass(frozen=True)
 class Factor:
-    """What a term does on one axis: ``c(x) d^order/dx^order``, then, if `at` is given, evaluation at ``x = at``."""
+    """What a term does on one axis: ``c(x) d^order/dx^order``, then, if `at` is given, evaluation at ``x = at``.
+
+    On an axis given by matrices, `matrix` is the name of the matrix (in a load: of the vector) that a test term is
+    integrated with; None stands for the mass.
+    """
 
     coefficient: Univariate = ONE
     order: int = 0
     at: float | None = None
+    matrix: str | None = None
 
 
 IDENTITY = Factor()
@@ -53,7 +58,7 @@ def make_term(weight: float, factors: Mapping[str, Factor]) -> Term:
     for axis in sorted(factors):
         scale, coefficient = factors[axis].coefficient.normalised()
         weight *= scale
-        factor = Factor(coefficient, factors[axis].order, factors[axis].at)
+        factor = replace(factors[axis], coefficient=coefficient)
         if factor != IDENTITY:
             kept[axis] = factor
     if not isfinite(weight):
@@ -86,7 +91,8 @@ def _merge_axis(terms: list[Term], axis: str) -> list[Term]:
     for term in terms:
         factor = term.factor(axis)
         others = tuple(item for item in term.factors if item[0] != axis)
-        groups.setdefault((others, factor.order, factor.at, factor.coefficient.callables), []).append(term)
+        key = (others, factor.order, factor.at, factor.matrix, factor.coefficient.callables)
+        groups.setdefault(key, []).append(term)
     merged: list[Term] = []
     for members in groups.values():
         if len(members) == 1:
@@ -95,7 +101,7 @@ def _merge_axis(terms: list[Term], axis: str) -> list[Term]:
         first = members[0].factor(axis)
         total = add_polynomials([(m.weight, m.factor(axis).coefficient) for m in members])
         factors = dict(members[0].factors)
-        factors[axis] = Factor(total, first.order, first.at)
+        factors[axis] = replace(first, coefficient=total)
         term = make_term(1.0, factors)
         if term.weight != 0.0:
             merged.append(term)

@@ -42,6 +42,14 @@ class UnivariateFactor(Protocol):
     def key(self) -> str:
         """What factors are ordered by: the same in every process, which hashes are not."""
 
+    @property
+    def breaks(self) -> np.ndarray:
+        """Where the factor is not smooth, float64, rising: quadrature must know."""
+
+    @property
+    def degree(self) -> int | None:
+        """Polynomial degree between the breaks, or None where it is no polynomial."""
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Evaluate at the float64 array `x` of one dimension."""
 
@@ -50,6 +58,10 @@ class UnivariateFactor(Protocol):
 
     def derivative(self) -> tuple[Univariate, ...]:
         """Return the derivative as a sum; raise ValueError, with the next step, where it is not known."""
+
+
+def _joined(parts: Sequence[UnivariateFactor | Univariate]) -> np.ndarray:
+    return np.unique(np.concatenate([np.empty(0), *(part.breaks for part in parts)]))
 
 
 def _contents(cells: Iterable[Any]) -> list[object]:
@@ -132,6 +144,15 @@ class Applied:
             parts += [code.co_code, code.co_names, constants, _contents(cells)]
         return repr(parts)
 
+    @property
+    def breaks(self) -> np.ndarray:
+        """The breaks of the argument; those of the callable are not known."""
+        return _joined(self.argument)
+
+    @property
+    def degree(self) -> None:
+        """None: a callable is taken for no polynomial."""
+
     def magnitude(self, x: np.ndarray) -> np.ndarray:
         """Return the absolute value: nothing is known of what the callable adds up."""
         values: np.ndarray = np.abs(self(x))
@@ -177,6 +198,21 @@ class Univariate:
     def degree(self) -> int | None:
         """Polynomial degree, or None when a callable takes part."""
         return None if self.callables else len(self.powers) - 1
+
+    @property
+    def breaks(self) -> np.ndarray:
+        """Where the factors are not smooth, float64, rising."""
+        return _joined(self.callables)
+
+    @property
+    def piece_degree(self) -> int | None:
+        """Polynomial degree between the breaks, or None where a factor is no polynomial there."""
+        total = len(self.powers) - 1
+        for factor in self.callables:
+            if factor.degree is None:
+                return None
+            total += factor.degree
+        return total
 
     @property
     def constant(self) -> float | None:

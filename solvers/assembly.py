@@ -16,9 +16,10 @@ import numpy as np
 import scipy.sparse
 
 from sepnet.bases.basis import Basis, Quadrature, gauss_rule
+from sepnet.bases.matrix_axis import Assembled
 from sepnet.forms import BilinearForm
 from sepnet.functions.axis_maps import join_breaks
-from sepnet.functions.columns import Column
+from sepnet.solvers.given_axis import GivenAxis
 from sepnet.spaces import TensorSpace
 from sepnet.terms import Factor, Term
 from sepnet.univariate import Univariate
@@ -88,12 +89,21 @@ class AxisAssembler:
         Trial and test basis.
     functions : iterable of Univariate
         All coefficients and data that will be integrated: they decide the rule.
+
+    Attributes
+    ----------
+    rule : Quadrature
+        The rule; not there on an axis given by matrices.
+    given : GivenAxis or None
+        What stands in for it on such an axis.
     """
 
     def __init__(self, name: str, basis: Basis, functions: Iterable[Univariate]) -> None:
         self.name = name
         self.basis = basis
-        self.rule = _rule_for(name, basis, set(functions))
+        self.given = GivenAxis(name, basis) if isinstance(basis, Assembled) else None
+        if self.given is None:
+            self.rule = _rule_for(name, basis, set(functions))
         self._tables: dict[Factor, tuple[scipy.sparse.csr_array, np.ndarray]] = {}
         self._values: dict[Univariate, np.ndarray] = {}
         self._raw: dict[tuple[int, float | None], scipy.sparse.csr_array] = {}
@@ -113,6 +123,17 @@ class AxisAssembler:
     def _points(self, at: float | None) -> Quadrature:
         return self.rule if at is None else Quadrature(np.array([at]), np.ones(1))
 
+    def weighted(self, functions: Sequence[Univariate], *, magnitude: bool = False) -> np.ndarray:
+        """Return values at the quadrature points, scaled by root weights: the Euclidean norm is the L2 norm.
+
+        With `magnitude`, they are what the evaluation adds up, in absolute value.
+        """
+        if self.given is not None:
+            columns = self.given.weighted(functions)
+            return np.abs(columns) if magnitude else columns
+        values = [f.magnitude(self.rule.points) if magnitude else self.data(f) for f in functions]
+        return np.asarray(np.sqrt(self.rule.weights)[:, None] * np.stack(values, axis=1))
+
     def data(self, function: Univariate, at: float | None = None) -> np.ndarray:
         """Return the values of a univariate function at the quadrature points, or at the face."""
         if at is not None:
@@ -129,6 +150,8 @@ class AxisAssembler:
 
     def matrix(self, trial: Factor, test: Factor) -> scipy.sparse.csr_array:
         """Return ``A[i, k] = int (test B_i) (trial B_k)``."""
+        if self.given is not None:
+            return self.given.matrix(trial, test)
         right, weights = self.table(trial)
         left, _ = self.table(test)
         result = scipy.sparse.csr_array(left.T @ (right * weights[:, None]))
@@ -137,29 +160,32 @@ class AxisAssembler:
 
     def vector(self, data: Univariate, test: Factor) -> np.ndarray:
         """Return ``b[i] = int data (test B_i)``."""
+        if self.given is not None:
+            return self.given.vector(data, test)
         left, weights = self.table(test)
         return np.asarray(left.T @ (weights * self.data(data, test.at)))
 
     def vector_noise(self, data: Univariate, test: Factor) -> float:
         """Return the norm of what the integrals of `vector` added up, in absolute value."""
+        if self.given is not None:
+            return self.given.vector_noise(data, test)
         left, weights = self.table(test)
         points = self._points(test.at).points
         return hypot(*(abs(left).T @ (weights * data.magnitude(points))))
 
 
 def _rule_for(name: str, basis: Basis, functions: set[Univariate]) -> Quadrature:
-    """Return a rule exact for polynomials and splines, with more points where callables need them."""
+    """Return a rule exact for polynomials between known breaks, with more points where callables need them."""
     breaks = [basis.breaks]
     degree = 0
     callables: list[Univariate] = []
     for function in sorted(functions, key=lambda f: (f.powers, [c.key for c in f.callables])):
         spline = 0
         for factor in function.callables:
-            if isinstance(factor, Column):
-                breaks.append(factor.breaks)
-                spline += factor.degree
+            breaks.append(factor.breaks)
+            spline += factor.degree or 0
         degree = max(degree, min(spline + len(function.powers) - 1, MAX_POLYNOMIAL))
-        if any(not isinstance(factor, Column) for factor in function.callables):
+        if function.piece_degree is None:
             callables.append(function)
     # Two coefficients can meet in one integral, hence twice the degree.
     own = basis.quadrature(2 * basis.degree + 2 * degree + 1)

@@ -1,9 +1,9 @@
-"""The one-dimensional matrices of one axis, stored by kind: banded, cyclic (banded with wrap-around) or dense."""
+"""The matrices of one axis, stored by kind: banded, cyclic (banded with wrap-around), dense or sparse."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
@@ -14,7 +14,7 @@ from sepnet.bases.basis import Basis
 
 __all__ = ["AxisMatrices", "stack_matrices"]
 
-Kind = Literal["banded", "cyclic", "dense"]
+Kind = Literal["banded", "cyclic", "dense", "sparse"]
 
 # Up to this size dense products are faster than banded ones: BLAS against gathered rows.
 SMALL = 256
@@ -27,11 +27,11 @@ class AxisMatrices:
 
     Parameters
     ----------
-    kind : {"banded", "cyclic", "dense"}
+    kind : {"banded", "cyclic", "dense", "sparse"}
         Storage. A band stores only the entries with ``|i - j| <= width``.
     values : array
         Banded and cyclic: (N, J, 2 * width + 1), ``values[i, j, o] = A_j[i, i + o - width]`` (cyclic: modulo N).
-        Dense: (N, J, N), ``values[i, j, k] = A_j[i, k]``.
+        Dense: (N, J, N), ``values[i, j, k] = A_j[i, k]``. Sparse: (N, J, 0), which only says where the axis lives.
     columns : array of int64 or None
         Banded and cyclic: (N, 2 * width + 1), the column numbers (clipped where the entry is zero).
     width : int
@@ -39,6 +39,8 @@ class AxisMatrices:
     lower : ndarray or None
         NumPy, not dense: the lower bands (J, N, width + 1) with ``lower[j, i, o] = A_j[i + o, i]``, without the entries
         that wrap around: what LAPACK's band is filled from.
+    entries : tuple of csr_array
+        Sparse: the matrices themselves, on the host.
     """
 
     kind: Kind
@@ -46,6 +48,7 @@ class AxisMatrices:
     columns: Array | None
     width: int
     lower: np.ndarray | None = None
+    entries: tuple[scipy.sparse.csr_array, ...] = ()
 
     @property
     def count(self) -> int:
@@ -60,6 +63,8 @@ class AxisMatrices:
     def apply(self, factor: Array) -> Array:
         """Return all products ``A_j C`` for C of shape (N, R), as (N, J, R)."""
         xp = namespace(self.values, factor)
+        if self.kind == "sparse":
+            return np.stack([a @ factor for a in self.entries], axis=1)
         if self.columns is not None:
             return xp.matmul(self.values, gather(factor, self.columns))
         n, j = self.size, self.count
@@ -107,7 +112,10 @@ class AxisMatrices:
         return rows
 
     def dense(self) -> Array:
-        """Return the stack as dense matrices (J, N, N)."""
+        """Return the stack as dense matrices (J, N, N); not of a sparse axis, for which it would not fit."""
+        if self.kind == "sparse":
+            msg = f"a dense matrix of {self.size} degrees of freedom was asked for"
+            raise MemoryError(msg)
         xp = namespace(self.values)
         if self.columns is None:
             return xp.permute_dims(self.values, (1, 0, 2))
@@ -118,6 +126,8 @@ class AxisMatrices:
 
     def sparse(self, j: int) -> scipy.sparse.csr_array:
         """Return matrix `j` as a SciPy sparse matrix (host)."""
+        if self.kind == "sparse":
+            return self.entries[j]
         n = self.size
         values = np.asarray(self.values[:, j, :])
         columns = np.broadcast_to(np.arange(n), (n, n)) if self.columns is None else np.asarray(self.columns)
@@ -126,8 +136,24 @@ class AxisMatrices:
         entries = (values[keep], (rows[keep], columns[keep]))
         return scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=(n, n)))
 
+    def absolute(self) -> AxisMatrices:
+        """Return the matrices with all entries in absolute value (host)."""
+        return replace(self, values=np.abs(self.values), entries=tuple(abs(a) for a in self.entries))
+
     def to(self, xp: Namespace, device: object, dtype: object) -> AxisMatrices:
-        """Move to another namespace."""
+        """Move to another namespace.
+
+        Raises
+        ------
+        TypeError
+            If the axis is sparse and the namespace is not NumPy's.
+        """
+        if self.kind == "sparse":
+            if not is_numpy(xp):
+                msg = "an axis with sparse matrices lives in NumPy only"
+                raise TypeError(msg)
+            entries = tuple(a.astype(dtype) for a in self.entries)
+            return AxisMatrices(self.kind, self.values.astype(dtype), None, self.width, None, entries)
         columns = None if self.columns is None else from_host(self.columns, xp, device=device, dtype="int64")
         values = from_host(self.values, xp, device=device, dtype=dtype)
         lower = None
@@ -139,6 +165,8 @@ class AxisMatrices:
 def stack_matrices(basis: Basis, matrices: Sequence[scipy.sparse.csr_array]) -> AxisMatrices:
     """Store sparse matrices of one axis by the kind of its basis."""
     n = basis.size
+    if basis.kind == "sparse":
+        return AxisMatrices("sparse", np.zeros((n, len(matrices), 0)), None, n - 1, None, tuple(matrices))
     if basis.kind == "dense":
         return AxisMatrices("dense", np.stack([m.toarray() for m in matrices], axis=1), None, n - 1)
     wrap = basis.kind == "cyclic"

@@ -2,7 +2,8 @@
 
 The unknowns ``C[n, r]`` are ordered basis-index slow, rank-index fast, so that ``H = sum_j A_j (x) W_j`` is
 block-banded with half-bandwidth ``(w + 1) R - 1``: LAPACK's band Cholesky. A periodic axis is a band plus a border,
-dense axes a dense Cholesky. Outside NumPy every kind is solved by a dense Cholesky in the array's own namespace.
+dense axes a dense Cholesky, a mesh is solved by scalar sparse systems (`sparse_systems`). Outside NumPy every kind is
+solved by a dense Cholesky in the array's own namespace.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from scipy.linalg import lapack
 from sepnet.backends import dispatch
 from sepnet.backends.arrays import Array, device_of, eps, is_cupy, is_numpy, is_torch, namespace
 from sepnet.solvers.axis_matrices import AxisMatrices
+from sepnet.solvers.sparse_systems import solve_sparse
 
 __all__ = ["NotPositiveDefiniteError", "factorise_axis", "solve_axis"]
 
@@ -64,6 +66,11 @@ def solve_axis(axis: AxisMatrices, weights: Array, load: Array) -> Array:
         If the factorisation fails even with a ridge of 100 square roots of round-off.
     """
     xp = namespace(axis.values, weights, load)
+    if axis.kind == "sparse":
+        try:
+            return solve_sparse(axis, weights, load)
+        except ValueError as error:
+            raise NotPositiveDefiniteError(MESSAGE) from error
     for substitute in _factorisations(axis, weights):
         solution = _refined(axis, weights, load, substitute)
         if bool(xp.all(xp.isfinite(solution))):

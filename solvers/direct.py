@@ -56,7 +56,7 @@ def solve_directly(prepared: Prepared, direct: Factorisation) -> Solution:
         problem=prepared.problem,
         lift=lift,
     )
-    return with_data(solution, prepared)
+    return with_data(solution, lift, options.goal)
 
 
 def _residual(prepared: Prepared, direct: Factorisation, v: CP) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from math import exp, log, sqrt
+from math import exp, log, prod, sqrt
 from typing import final
 
 import numpy as np
@@ -78,8 +78,8 @@ class DualNorm:
         ]
         self._loads = [put(b) for b in loads]
         self._damping = [put(d) for d in damping]
-        self._moves = [_pairs(s, s, put) for s in matrix.automaton.steps]
-        self._cross = [_pairs(s, t, put) for s, t in zip(matrix.automaton.steps, automaton.steps, strict=True)]
+        self._moves = [_Pairs(s, s, put) for s in matrix.automaton.steps]
+        self._cross = [_Pairs(s, t, put) for s, t in zip(matrix.automaton.steps, automaton.steps, strict=True)]
         self._trains = [a.to(xp, device, dtype) for a in (matrix.automaton, automaton)]
         self._states = [
             (int(s.to_source.shape[0]), int(t.to_source.shape[0]))
@@ -212,7 +212,7 @@ def _unit_load(
     env = None
     for b, damp, step in zip(loads, damping, steps, strict=True):
         gram = np.matmul((damp[:, :, None] * b).transpose(0, 2, 1), b)  # (Q, n_b, n_b)
-        env = _pairs(step, step, np.asarray).carry(env, gram.transpose(1, 2, 0))
+        env = _Pairs(step, step, np.asarray).carry(env, gram.transpose(1, 2, 0))
     norm = sqrt(max(_weighted(weights, env), 0.0))
     if norm == 0.0:
         return loads, replace(load.automaton, steps=steps), 0.0
@@ -224,33 +224,25 @@ def _unit_load(
 class _Pairs:
     """The product of two automata on one axis: moves in both at once."""
 
-    def __init__(
-        self, first: Array, second: Array, letters: tuple[Array, Array], target: Array, states: tuple[int, int]
-    ) -> None:
-        self.first, self.second = first, second
-        self.letters, self.target = letters, target
-        self.states = states
+    def __init__(self, first: Transitions, second: Transitions, put: Callable[[np.ndarray], Array]) -> None:
+        self._first = tuple(put(a) for a in (first.source, first.letter, first.to_target))
+        self._second = tuple(put(a) for a in (second.source, second.letter, second.to_target))
 
     def carry(self, env: Array | None, values: Array) -> Array:
-        """Carry (S T, ...) to (S' T', ...); `values` has shape (J, K, ...)."""
+        """Carry (S, T, ...) to (S', T', ...); `values` has shape (J, K, ...)."""
         xp = namespace(values)
-        tail = tuple(int(n) for n in values.shape[2:])
-        k = int(values.shape[1])
-        flat = xp.reshape(values, (-1, *tail))
-        chosen = xp.take(flat, self.letters[0] * k + self.letters[1], axis=0)
+        (source, letter, target), (other_source, other_letter, other_target) = self._first, self._second
+        chosen = _picked(values, letter, other_letter)
         if env is not None:
-            chosen = chosen * xp.take(env, self.first * self.states[1] + self.second, axis=0)
-        total = self.target @ xp.reshape(chosen, (int(chosen.shape[0]), -1))
-        return xp.reshape(total, (int(total.shape[0]), *tail))
+            chosen = chosen * _picked(env, source, other_source)
+        # One automaton after the other: summing pairs of moves at once takes the square of their number.
+        tail = tuple(int(n) for n in values.shape[2:])
+        after = (int(target.shape[0]), int(other_target.shape[0]))
+        first = target @ xp.reshape(chosen, (int(chosen.shape[0]), -1))
+        rest = xp.reshape(first, (after[0], int(chosen.shape[1]), prod(tail)))
+        return xp.reshape(xp.matmul(other_target, rest), (*after, *tail))
 
 
-def _pairs(a: Transitions, b: Transitions, put: Callable[[np.ndarray], Array]) -> _Pairs:
-    na, nb = a.source.size, b.source.size
-    left, right = np.repeat(np.arange(na), nb), np.tile(np.arange(nb), na)
-    weight = (a.to_target.sum(axis=0)[left]) * (b.to_target.sum(axis=0)[right])
-    states = (a.to_source.shape[0], b.to_source.shape[0])
-    after = b.to_target.shape[0]
-    target = np.zeros((a.to_target.shape[0] * after, left.size))
-    target[a.target[left] * after + b.target[right], np.arange(left.size)] = weight
-    letters = (put(a.letter[left]), put(b.letter[right]))
-    return _Pairs(put(a.source[left]), put(b.source[right]), letters, put(target), states)
+def _picked(values: Array, rows: Array, columns: Array) -> Array:
+    xp = namespace(values)
+    return xp.take(xp.take(values, rows, axis=0), columns, axis=1)

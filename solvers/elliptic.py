@@ -84,7 +84,7 @@ def read_elliptic(problem: Galerkin, space: TensorSpace) -> Elliptic:
     diffusion: dict[str, list[Term]] = {}
     reaction: list[Term] = []
     robin: dict[Side, list[Term]] = {}
-    for trial, test in problem.form.pairs:
+    for trial, test in problem.bilinear.pairs:
         _sort(trial, test, space, diffusion, reaction, robin)
     source, neumann = _loads(problem, space)
     A = {axis: Coefficient(collect(terms)) for axis, terms in diffusion.items()}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from math import inf
+from math import hypot, inf
 from typing import Any, final
 
 from sepnet.backends.threads import one_blas_thread
+from sepnet.bases.matrix_axis import Assembled
 from sepnet.coefficients import Coefficient, Source
 from sepnet.forms import LinearForm, as_linear_form
 from sepnet.operators import Operator
 from sepnet.problems import Galerkin, LeastSquares, Problem
-from sepnet.solvers.assembly import assemblers
-from sepnet.solvers.certificates import SEEN, ErrorBound, energy_majorant, error_bound, hosted
+from sepnet.solvers.assembly import assemble_loads, assemblers
+from sepnet.solvers.certificates import SAMPLED, SEEN, ErrorBound, energy_majorant, error_bound, hosted
+from sepnet.solvers.doubts import data_doubt, form_doubt
 from sepnet.solvers.elliptic import NoBoundError
 from sepnet.solvers.lifting import Lift
 from sepnet.solvers.sampled import Function, roots, sample_coefficient, sample_image
@@ -116,8 +118,13 @@ def _from_l2(problem: LeastSquares, v: Function, form: LinearForm, lift: Lift | 
         raise NoBoundError(bound.derivation)
     axes = assemblers(v.space, total.terms)
     size = sample_coefficient(total, axes).weighted(roots(axes, {})).norm()
-    text = f"{size:.3g} (L2 norm of the functional) times the bound of u, which is {bound.derivation}"
-    return ErrorBound(size * bound.value, "functional", "exact", size, text)
+    off = data_doubt(total, v.space, {})
+    text = f"{size:.3g} (L2 norm of the functional) times the bound of u, which is {bound.derivation}{_sampled(off)}"
+    return ErrorBound((size + off) * bound.value + off * v.norm(), "functional", "exact", size, text)
+
+
+def _sampled(off: float) -> str:
+    return f"; {SAMPLED}: {off:.3g} in the functional or the load" if off > 0.0 else ""
 
 
 def _from_energy(
@@ -135,10 +142,13 @@ def _from_energy(
     z = hosted(solve(adjoint, **chosen).u)
     dual = energy_majorant(adjoint, z)
     weighted, doubt = _residual(problem, v, z)
-    value = abs(weighted) + primal.value * dual.value + doubt
+    # Of the load, tested with z, and of the functional, applied to v.
+    load = form_doubt(as_linear_form(problem.source, problem.space, "source"), problem.space)
+    own = form_doubt(form, problem.space)
+    value = abs(weighted) + primal.value * dual.value + doubt + load * z.norm() + own * v.norm()
     text = (
         f"{abs(weighted):.3g} (residual of u, tested with the adjoint solution) + {primal.value:.3g} * "
-        f"{dual.value:.3g} (energy bounds of u and of the adjoint solution); {SEEN}"
+        f"{dual.value:.3g} (energy bounds of u and of the adjoint solution); {SEEN}{_sampled(hypot(load, own))}"
     )
     return ErrorBound(value, "functional", "exact", dual.value, text)
 
@@ -146,9 +156,9 @@ def _from_energy(
 def _residual(problem: Galerkin, v: Function, z: Function) -> tuple[float, float]:
     """Return ``f(z) - a(v, z)`` and its round-off."""
     space = z.space
-    axes = assemblers(_finer(v.space, space), [t for pair in problem.form.pairs for t in pair])
+    axes = assemblers(_finer(v.space, space), [t for pair in problem.bilinear.pairs for t in pair])
     value, doubt = _apply(as_linear_form(problem.source, space, "source"), z)
-    for trial, test in problem.form.pairs:
+    for trial, test in problem.bilinear.pairs:
         images = [sample_image(Operator(w.space, (t,)), w, axes) for t, w in ((trial, v), (test, z))]
         rows = roots(axes, Operator(space, (test,)).face)
         part, noise = images[0].weighted(rows).inner(images[1].weighted(rows))
@@ -164,6 +174,8 @@ def _finer(first: TensorSpace, second: TensorSpace) -> TensorSpace:
 
 def _apply(form: LinearForm, v: Function) -> tuple[float, float]:
     """Return the value of a linear form, and its round-off."""
+    if any(isinstance(basis, Assembled) for basis in v.space.bases):
+        return _contracted(form, v), 0.0
     value = doubt = 0.0
     for data, operator in form.on(v.space).parts:
         axes = assemblers(v.space, (*data.terms, *operator.terms))
@@ -175,3 +187,15 @@ def _apply(form: LinearForm, v: Function) -> tuple[float, float]:
             part, noise = sample_coefficient(datum, axes).weighted(rows).inner(image)
             value, doubt = value + part, doubt + noise
     return value, doubt
+
+
+def _contracted(form: LinearForm, v: Function) -> float:
+    """Return the value of a linear form by its load vectors: an axis given by matrices has no other integrals."""
+    pairs = [(t, s) for data, operator in form.on(v.space).parts for t in data.terms for s in operator.terms]
+    table = assemble_loads(v.space, pairs, assemblers(v.space, [t for pair in pairs for t in pair]))
+    value = 0.0
+    for weight, row in zip(table.weights, table.index, strict=True):
+        pieces = zip(v.space.names, table.vectors, row, strict=True)
+        part: Any = v._contract({name: vectors[[j]] for name, vectors, j in pieces})
+        value += float(weight) * float(part)
+    return value

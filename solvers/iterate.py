@@ -16,6 +16,7 @@ from sepnet.solvers.axis_systems import NotPositiveDefiniteError
 from sepnet.solvers.checkpoint import Checkpoint, fingerprint
 from sepnet.solvers.continuation import RankContinuation, sweep_on
 from sepnet.solvers.gauss_newton import GaussNewton
+from sepnet.solvers.mesh_norm import mesh_axis
 from sepnet.solvers.meter import Meter, cp_meter, train_meter
 from sepnet.solvers.pgd import GreedyEnrichment
 from sepnet.solvers.prepare import Prepared, highest_rank, unknown_rank
@@ -73,7 +74,7 @@ def _run(prepared: Prepared, meter: Meter) -> Run:
     return Run(
         meter,
         lifted=prepared.lifted,
-        progress=make_progress(options.progress),
+        progress=make_progress(options.progress, "sweeps"),
         callback=options.callback,
         keep=keep,
         saved=prepared.saved,
@@ -90,7 +91,7 @@ def _start(prepared: Prepared, rank: int | None, unit: float) -> CP | TensorTrai
     """Return a function to begin from, in the units of the minimised system (host), or None."""
     if prepared.options.start is not None:
         return warm_start(prepared, prepared.options.start, unit)
-    if not prepared.symmetric:
+    if not prepared.symmetric or mesh_axis(prepared.space) is not None:
         return None
     tol = max(CLOSER * prepared.options.goal, 1e-12)
     rank = None if rank is None else max(int(SHARE * rank), 1)

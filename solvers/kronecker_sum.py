@@ -24,7 +24,7 @@ from sepnet.solvers.assembly import AxisAssembler, assemblers
 from sepnet.solvers.exponential_sums import exponential_sum, shortest_sum
 from sepnet.solvers.separable import SeparableVector
 from sepnet.spaces import TensorSpace
-from sepnet.terms import Term
+from sepnet.terms import Factor, Term
 
 __all__ = ["KroneckerSum"]
 
@@ -219,7 +219,7 @@ class _Parts:
         weight = trial.weight * test.weight
         if len(odd) > 1:
             self.exact = False
-            odd = [name for name in names if (trial.factor(name).order, test.factor(name).order) != (0, 0)]
+            odd = [name for name in names if _is_derived(trial.factor(name), test.factor(name))]
             if len(odd) > 1 or any(trial.factor(name).order != test.factor(name).order for name in odd):
                 return
         for name in names:
@@ -243,6 +243,11 @@ class _Parts:
             same = bool(np.linalg.norm(matrix - mean * unit) <= SAME * np.linalg.norm(matrix))
             self.known[key] = (matrix, mean, same)
         return self.known[key]
+
+
+def _is_derived(trial: Factor, test: Factor) -> bool:
+    """Tell whether an integral has derivatives along an axis, or a named matrix, which stands for such."""
+    return (trial.order, test.order) != (0, 0) or test.matrix is not None
 
 
 def _pencil(basis: Basis, matrix: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

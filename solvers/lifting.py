@@ -179,6 +179,8 @@ def _clash(basis: Basis, functions: list[Univariate]) -> bool:
 def _project_axis(name: str, basis: Basis, functions: list[Univariate]) -> tuple[np.ndarray, float]:
     """Return coefficients (N, Q) of the L2 projections with exact ends, and the largest relative error."""
     assembler = AxisAssembler(name, basis, functions)
+    if assembler.given is not None:
+        return assembler.given.coefficients(functions), 0.0
     table, weights = assembler.table(Factor())
     values = np.stack([assembler.data(f) for f in functions], axis=1)
     gram = (table.T @ (table * weights[:, None])).toarray()
@@ -218,13 +220,11 @@ def separable_values(
     """
     factors = []
     for k, name in enumerate(space.names):
-        rule = axes[name].rule
         if name in fixed:
             columns = np.ones((1, len(data.terms)))
         else:
             functions = [t.factor(name).coefficient for t in data.terms]
-            values = [f.magnitude(rule.points) if magnitude else axes[name].data(f) for f in functions]
-            columns = np.sqrt(rule.weights)[:, None] * np.stack(values, axis=1)
+            columns = axes[name].weighted(functions, magnitude=magnitude)
         factors.append(columns * np.array([t.weight for t in data.terms]) if k == 0 else columns)
     return factors
 

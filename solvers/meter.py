@@ -10,8 +10,12 @@ from typing import TypeAlias, final
 import numpy as np
 
 from sepnet.backends.arrays import Array, as_namespace, eps, to_host
+from sepnet.functions.trains import cp_to_train
+from sepnet.problems import Galerkin
 from sepnet.separable_norm import MANY_COLUMNS
 from sepnet.solvers.dual_norm import DualNorm
+from sepnet.solvers.mesh_norm import MeshNorm, mesh_axis
+from sepnet.solvers.mesh_residual import MeshResidual
 from sepnet.solvers.prepare import Prepared
 from sepnet.solvers.run import Iteration, Outcome
 from sepnet.solvers.separable import SeparableMatrix
@@ -132,6 +136,9 @@ def cp_meter(prepared: Prepared, iteration: Iteration) -> Meter:
     """Return the meter of an iteration on CP factors."""
     options, system = prepared.options, prepared.system
     round_off = eps(options.dtype, options.xp)
+    if mesh_axis(prepared.space) is not None:
+        measure, unit = _on_mesh(prepared, 16 * round_off)
+        return DualMeter(iteration, measure, unit)
     if prepared.riesz is None:
 
         def exact(factors: list[np.ndarray], most: int) -> float | None:
@@ -144,6 +151,25 @@ def cp_meter(prepared: Prepared, iteration: Iteration) -> Meter:
         dual = DualNorm(prepared.riesz, prepared.matrix, prepared.load, options.xp, options.device, options.dtype)
         return DualMeter(iteration, lambda factors: max(dual.measure(factors)) / dual.reference, dual.reference)
     return FunctionalMeter(iteration, _dual_of_normal(prepared), prepared.normal.matrix, round_off)
+
+
+def _on_mesh(prepared: Prepared, floor: float) -> tuple[Callable[[list[Array]], float], float]:
+    """Return the measure of a symmetric problem with a mesh axis, and the dual norm of its load."""
+    axis = mesh_axis(prepared.space)
+    assert axis is not None
+    assert isinstance(prepared.problem, Galerkin)
+    norm = MeshNorm.from_form(prepared.problem.bilinear.on(prepared.space), axis)
+    residual = MeshResidual(prepared.system, axis, norm)
+    order = range(prepared.space.dim)
+    reference = residual.modes(residual.span([]), None, order).norm
+
+    def measure(factors: list[Array]) -> float:
+        hosts = _hosts(factors)
+        span = residual.span(residual.images(hosts[axis]))
+        hosts[axis] = np.eye(hosts[axis].shape[1])
+        return max(residual.modes(span, cp_to_train(hosts), order).norm / reference, floor)
+
+    return measure, reference
 
 
 def _dual_of_normal(prepared: Prepared) -> _Exact:

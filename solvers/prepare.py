@@ -41,6 +41,8 @@ class Prepared:
         What the user asked for.
     saved : Saved, optional
         Where an earlier run stood.
+    norm : KroneckerSum, optional
+        The Riesz map of the test space, where it is not the one read off the form.
     """
 
     problem: Problem
@@ -50,6 +52,7 @@ class Prepared:
     load: SeparableVector
     options: Options
     saved: Saved | None = None
+    norm: KroneckerSum | None = None
 
     @property
     def space(self) -> TensorSpace:
@@ -66,14 +69,14 @@ class Prepared:
         """Whether the system is symmetric; for Galerkin by its terms, or where they do not show it, by its matrix."""
         if isinstance(self.problem, LeastSquares):
             return True
-        return self.problem.form.is_symmetric or self.matrix.is_symmetric()
+        return self.problem.bilinear.is_symmetric or self.matrix.is_symmetric()
 
     @cached_property
     def riesz(self) -> KroneckerSum | None:
         """The Riesz map of the test space, for Galerkin."""
-        if not isinstance(self.problem, Galerkin):
-            return None
-        return KroneckerSum.from_form(self.problem.form.on(self.space))
+        if self.norm is not None or not isinstance(self.problem, Galerkin):
+            return self.norm
+        return KroneckerSum.from_form(self.problem.bilinear.on(self.space))
 
     @cached_property
     def normal(self) -> NormalForm | None:

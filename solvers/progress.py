@@ -35,12 +35,12 @@ class NoProgress(Progress):
 
 @final
 class BarProgress(Progress):
-    """A tqdm bar that counts sweeps and shows rank and residual."""
+    """A tqdm bar that counts sweeps or steps and shows rank and residual."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(unit="sweep", desc="ALS", leave=True, bar_format="{desc}: {n} sweeps [{elapsed}{postfix}]")
+        self._bar = tqdm(leave=True, bar_format=f"{{n}} {what} [{{elapsed}}{{postfix}}]")
 
     def step(self, record: Record) -> None:
         """Move the bar by one sweep."""
@@ -53,6 +53,6 @@ class BarProgress(Progress):
         self._bar.close()
 
 
-def make_progress(progress: bool) -> Progress:
-    """Return the bar if `progress`, else nothing to see."""
-    return BarProgress() if progress else NoProgress()
+def make_progress(progress: bool, what: str) -> Progress:
+    """Return a bar that counts, e.g. ``"sweeps"``, if `progress`, else nothing to see."""
+    return BarProgress(what) if progress else NoProgress()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.polynomial import polynomial
 
 from sepnet.coefficients import Coefficient
+from sepnet.piecewise import jumps_of
 from sepnet.spaces import TensorSpace
 from sepnet.univariate import Univariate
 
@@ -39,6 +40,8 @@ def univariate_range(function: Univariate, edges: np.ndarray) -> tuple[np.ndarra
     """
     count = 1 + SAMPLES // (edges.size - 1) if function.callables else 2
     samples = np.linspace(edges[:-1], edges[1:], count)
+    if function.callables:  # a jump at an edge belongs to one side: look from inside
+        samples[0], samples[-1] = np.nextafter(samples[0], np.inf), np.nextafter(samples[-1], -np.inf)
     low, high = edges[0], edges[-1]
     inner = np.empty(0) if function.callables else _critical(function)
     inner = inner[(inner > low) & (inner < high)]
@@ -88,14 +91,23 @@ def coefficient_range(coefficient: Coefficient, space: TensorSpace) -> tuple[flo
     pieces = 1
     if len(coefficient.terms) > 1 and names:
         pieces = max(1, min(MOST_PIECES, int(MOST_BOXES ** (1 / len(names)))))
-    low = high = np.zeros((pieces,) * len(names))
+    # Pieces end where a coefficient jumps: two materials beside each other are not mixed.
+    edges = [_edges(name, coefficient, space.axes[name].domain, pieces) for name in names]
+    low = high = np.zeros([e.size - 1 for e in edges])
     for term in coefficient.terms:
         least = most = np.full((1,) * len(names), term.weight)
         for k, name in enumerate(names):
-            edges = np.linspace(*space.axes[name].domain, pieces + 1)
-            shape = [pieces if i == k else 1 for i in range(len(names))]
-            a, b = (v.reshape(shape) for v in univariate_range(term.factor(name).coefficient, edges))
+            shape = [-1 if i == k else 1 for i in range(len(names))]
+            a, b = (v.reshape(shape) for v in univariate_range(term.factor(name).coefficient, edges[k]))
             products = [least * a, least * b, most * a, most * b]
             least, most = np.minimum.reduce(products), np.maximum.reduce(products)
         low, high = low + least, high + most
     return float(low.min()), float(high.max())
+
+
+def _edges(name: str, coefficient: Coefficient, domain: tuple[float, float], pieces: int) -> np.ndarray:
+    jumps = (
+        {place for t in coefficient.terms for place in jumps_of(t.factor(name).coefficient)} if pieces > 1 else set()
+    )
+    inside = [place for place in jumps if domain[0] < place < domain[1]]
+    return np.unique(np.concatenate([np.linspace(*domain, pieces + 1), inside]))

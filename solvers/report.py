@@ -10,6 +10,7 @@ import numpy as np
 
 from sepnet.functions import CP, TensorTrain
 from sepnet.problems import LeastSquares
+from sepnet.solvers.lifting import Lift
 from sepnet.solvers.prepare import Prepared, put
 from sepnet.solvers.record import Status
 from sepnet.solvers.result import Solution
@@ -88,7 +89,7 @@ def report(
         problem=prepared.problem,
         lift=lift,
     )
-    return with_data(solution, prepared)
+    return with_data(solution, lift, options.goal)
 
 
 def only_lift(prepared: Prepared) -> Solution:
@@ -109,12 +110,11 @@ def only_lift(prepared: Prepared) -> Solution:
         problem=prepared.problem,
         lift=lift,
     )
-    return with_data(solution, prepared)
+    return with_data(solution, lift, options.goal)
 
 
-def with_data(solution: Solution, prepared: Prepared) -> Solution:
+def with_data(solution: Solution, lift: Lift, goal: float) -> Solution:
     """No success with initial or boundary data that are resolved worse than the tolerance."""
-    lift, goal = prepared.lift, prepared.options.goal
     if lift.data_error <= goal or solution.status in (Status.FAILED, Status.INTERRUPTED):
         return solution
     if lift.clash is not None:

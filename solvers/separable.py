@@ -115,7 +115,7 @@ class SeparableMatrix:
         """Return ``|v|' |A| |u|``: the round-off of ``v' A u`` is proportional to it (host only)."""
         env = np.ones((1, 1, 1))
         for axis, step, v, u in zip(self.axes, self.automaton.steps, test, trial, strict=True):
-            absolute = replace(axis, values=np.abs(axis.values))
+            absolute = axis.absolute()
             gram = absolute.gram(np.abs(v), absolute.apply(np.abs(u)))
             moves = replace(step, to_target=np.abs(step.to_target))
             env = moves.left(env, gram)

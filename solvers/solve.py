@@ -19,6 +19,9 @@ from sepnet.solvers.direct import solve_directly
 from sepnet.solvers.full_tensor import Factorisation, check_size
 from sepnet.solvers.iterate import solve_iteratively
 from sepnet.solvers.lifting import make_lift
+from sepnet.solvers.mesh_norm import mesh_axis
+from sepnet.solvers.mesh_solve import check_mesh, solve_on_mesh, takes_mesh
+from sepnet.solvers.nonlinear import solve_nonlinear
 from sepnet.solvers.options import Options
 from sepnet.solvers.prepare import Prepared
 from sepnet.solvers.record import Record
@@ -65,7 +68,9 @@ def solve(
         at once; greedy enrichment (proper generalised decomposition), without and with updates of the earlier modes;
         or the direct solution on the full tensor space (small problems). The low-rank methods minimise the energy of
         symmetric coercive forms, the residual of least squares, and the dual norm of the residual of Galerkin forms
-        that are not symmetric. "auto" is "als", polished where it misses a `tol` that was given.
+        that are not symmetric. "auto" is "als", polished where it misses a `tol` that was given. Nonlinear problems are
+        solved by Newton's method, with "full" or "als" inside; "auto" is "full" where that fits. A record of their
+        history is a Newton step.
     format : {"cp", "tt", "auto"}, optional
         A sum of products, `CP`, or a tensor train, `TensorTrain`: more accurate from some thousand coefficients on.
         "auto" takes a train from three axes on, unless the problem is Laplace-like.
@@ -215,9 +220,18 @@ def solve_many(problem: Problem, sources: Sequence[Source | LinearForm], **optio
         return _solve_all(problem, members, checked)
 
 
+def _solve_linear(problem: Problem, options: Options) -> Solution:
+    return _solve_all(problem, [problem], options)[0]
+
+
 def _solve_all(
     problem: Problem, problems: Sequence[Problem], options: Options, stored: Stored | None = None
 ) -> list[Solution]:
+    mesh = mesh_axis(problem.space)
+    if mesh is not None:
+        check_mesh(problem, mesh, options)
+    if problem.is_nonlinear:
+        return [solve_nonlinear(member, options, _solve_linear) for member in problems]
     lift = make_lift(problem, options.goal / 10)
     check_uniqueness(problem, lift.space)
     if options.method == "full":
@@ -242,6 +256,8 @@ def _solve_all(
         elif options.method == "full":
             direct = direct or Factorisation(matrix, symmetric=prepared.symmetric)
             solutions.append(solve_directly(prepared, direct))
+        elif mesh is not None and not takes_mesh(prepared):
+            solutions.append(solve_on_mesh(prepared))
         else:
             solutions.append(solve_iteratively(prepared))
     return solutions

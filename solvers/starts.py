@@ -63,7 +63,7 @@ def laplace_start(
     """
     load = SeparableVector.from_table(system.loads)
     if isinstance(problem, Galerkin):
-        exact = riesz or KroneckerSum.from_form(problem.form.on(system.space))
+        exact = riesz or KroneckerSum.from_form(problem.bilinear.on(system.space))
     else:
         pair = _galerkin(problem, system, lift)
         if pair is None:

@@ -84,10 +84,8 @@ def _scaled(loads: LoadTable, scale: float) -> LoadTable:
 
 
 def _blocks(problem: LeastSquares, space: TensorSpace) -> list[tuple[Operator, Coefficient]]:
-    pairs = [(problem.operator, problem.source), *problem.conditions]
-    names = ["source", *(f"conditions[{k}]" for k in range(len(problem.conditions)))]
     blocks = []
-    for (operator, data), name in zip(pairs, names, strict=True):
+    for operator, data, name in problem.linear_blocks:
         expression = as_coefficient(data, name)
         if operator.face:
             expression = operator.space.identity.at(**operator.face).apply(expression)
@@ -104,7 +102,7 @@ def applied(operator: Operator, function: CP | None) -> Coefficient:
 
 def _galerkin(problem: Galerkin, lift: Lift, matrices: MatrixTable | None) -> System:
     space = lift.space
-    form = problem.form.on(space)
+    form = problem.bilinear.on(space)
     loads = [
         (t, s) for g, op in as_linear_form(problem.source, space, "source").parts for t in g.terms for s in op.terms
     ]

@@ -24,7 +24,7 @@ from sepnet.solvers.system import System, applied
 from sepnet.spaces import TensorSpace
 from sepnet.terms import Factor
 
-__all__ = ["TrainDualNorm", "train_residual"]
+__all__ = ["TrainDualNorm", "multiplied", "train_residual"]
 
 # Relative error of the sum of exponentials that measures a dual norm; the norm is within half of it.
 CLOSE = 1e-3
@@ -77,10 +77,10 @@ def _image(
         letters.append([(t.toarray() * np.sqrt(w)[:, None]) for t, w in tables])
     weights = np.array([t.weight for t in operator.terms])
     automaton = build_automaton(index, weights, tuple(len(ls) for ls in letters))
-    return _multiplied(automaton, letters, cores)
+    return multiplied(automaton, letters, cores)
 
 
-def _multiplied(
+def multiplied(
     automaton: Automaton, letters: Sequence[Sequence[np.ndarray]], cores: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Return the cores of A u, ranks (states x rank of u)."""
@@ -126,7 +126,7 @@ class TrainDualNorm:
         vectors = [riesz.vectors[k].T @ load.vectors[k].T for k in order]
         automaton = build_automaton(load.index[:, order], load.weights, tuple(v.shape[1] for v in vectors))
         ones = [np.ones((1, 1, 1)) for _ in order]
-        self._load = _multiplied(automaton, [[v[:, [j]] for j in range(v.shape[1])] for v in vectors], ones)
+        self._load = multiplied(automaton, [[v[:, [j]] for j in range(v.shape[1])] for v in vectors], ones)
         self.reference = self._norm(self._load)
 
     def _norm(self, cores: Sequence[np.ndarray]) -> float:
@@ -139,7 +139,7 @@ class TrainDualNorm:
     def measure(self, cores: Sequence[Any]) -> float:
         """Return the dual norm of ``A u - b`` over that of b."""
         hosts = [to_host(c).astype(np.float64) for c in cores]
-        image = _multiplied(self._matrix, self._letters, hosts)
+        image = multiplied(self._matrix, self._letters, hosts)
         residual = add_trains(image, scale(self._load, -1.0))
         # Products instead of factorisations take a seventh of the time, and see the residual as long as its square is
         # not round-off of the squares of what is subtracted.

@@ -28,9 +28,9 @@ def check_uniqueness(problem: Problem, space: TensorSpace) -> None:
         If there are such functions in the space, with the next step.
     """
     if isinstance(problem, LeastSquares):
-        terms = [t for operator in (problem.operator, *(op for op, _ in problem.conditions)) for t in operator.terms]
+        terms = [t for operator, _, _ in problem.linear_blocks for t in operator.terms]
     else:
-        terms = [trial for trial, _ in problem.form.pairs]
+        terms = [trial for trial, _ in problem.bilinear.pairs]
     free = [name for name, basis in space.items if basis.zero is None]
     unseen = [f"functions that are constant along {name!r}" for name in free if _all_differentiate(terms, [name])]
     if not unseen and len(free) == space.dim and _all_differentiate(terms, free):

@@ -132,7 +132,7 @@ def test_the_plume_is_drawn_small_enough_to_send(tmp_path, capsys):
     assert sn.load(tmp_path / "u.h5").space.axes["t"].breaks.size == 4  # 10 * 10 / 34 cells, rounded up
 
 
-@pytest.mark.parametrize("name", ["poisson-kan", "poisson-peak", "poisson-1"])
+@pytest.mark.parametrize("name", ["poisson-kan", "poisson-peak", "poisson-1", "ring", "interface", "burgers-inviscid"])
 def test_every_problem_runs(name, tmp_path):
     extra = ["--set", "d=3"] if name == "poisson-1" else []
     assert cli.main(["solve", name, "--cells", "4", "--rank", "2", "--quiet", "--plot", "p.svg", *extra]) == 0

@@ -11,7 +11,7 @@ import pytest
 
 import sepnet
 
-OPTIONAL = {"torch", "cupy", "matplotlib"}
+OPTIONAL = {"torch", "cupy", "matplotlib", "meshio", "skfem", "xarray"}
 MODULES = ["sepnet", *(found.name for found in pkgutil.walk_packages(sepnet.__path__, "sepnet."))]
 
 

@@ -29,6 +29,7 @@ SMALL = {"cells": 1, "degree": 2, "max_steps": 2}
 # checks on data of 10 to 30 inputs, that is 45 to 435 pairs; on those of `check_regressors_train` all pairs are fitted
 WIDE = {
     "check_dtype_object",
+    "check_estimators_dtypes",
     "check_regressor_data_not_an_array",
     "check_regressor_multioutput",
     "check_regressors_int",
@@ -56,6 +57,8 @@ def test_scikit_learns_checks(estimator, check):
     if isinstance(estimator, PairwiseRegressor) and named in WIDE:
         # a clone: one estimator serves all checks
         estimator = clone(estimator).set_params(subsets=["x0", ("x0", "x1"), ("x2", "x3")])
+    if isinstance(estimator, KhronosClassifier) and named == "check_sample_weight_equivalence_on_dense_data":
+        estimator = clone(estimator).set_params(max_steps=1)  # thirty fits of 15 inputs: equal after one step or never
     check(estimator)
 
 

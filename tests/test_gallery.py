@@ -294,9 +294,13 @@ def test_measure_refuses_what_is_no_solution():
 
 
 def test_gallery_holds_the_promised_problems():
-    assert list(vsna.GALLERY) == ["poisson-kan", "poisson-peak", "poisson-1", "heat", "advection-diffusion"]
+    assert list(vsna.GALLERY) == [
+        "poisson-kan", "poisson-peak", "poisson-1", "heat", "advection-diffusion", "plume-corotating", "ring", "robin",
+        "periodic-heat", "interface", "burgers", "burgers-nu", "burgers-inviscid", "allen-cahn", "reaction-diffusion",
+        "laser",
+    ]  # fmt: skip
     for name in vsna.GALLERY:
-        assert vsna.make(name, cells=2).name == name
+        assert vsna.make(name, cells=4).name == name
 
 
 @pytest.mark.parametrize("call", [vsna.make, vsna.constants])

@@ -14,6 +14,7 @@ from function_support import random_cp
 import sepnet as sn
 from sepnet import cli, plotting
 from sepnet.models import vsna
+from sepnet.plotting.sections import limits_of
 from sepnet.sensitivity import effects, sobol
 
 
@@ -97,10 +98,11 @@ def test_long_captions_are_broken_into_lines():
 def test_slices_take_functions_and_callables_in_any_order_of_axes(plume):
     pytest.importorskip("matplotlib")
     u = plume[1]
-    at = {"z": 0.2, "omega": 0.5, "kappa": 1e-3}
-    both = [plotting.slices_over_time(u, f, plane=("y", "x"), times=[1.5], at=at) for f in (u, lambda p: u(p))]
+    at = {"t": [1.5, 1.6], "z": 0.2, "omega": 0.5, "kappa": 1e-3}
+    both = [plotting.slices(u, f, x="y", y="x", at=at) for f in (u, lambda p: u(p))]
     for figure in both:
-        mine, theirs, difference = (np.asarray(panel.images[0].get_array()) for panel in _panels(figure))
+        panels = [np.asarray(panel.images[0].get_array()) for panel in _panels(figure)]
+        mine, theirs, difference = panels[::2]
         np.testing.assert_allclose(mine, theirs, atol=1e-14)
         assert np.abs(difference).max() < 1e-14
         x = u.grid(x=121, y=1, z=1, t=1, omega=1, kappa=1)["x"]
@@ -110,30 +112,184 @@ def test_slices_take_functions_and_callables_in_any_order_of_axes(plume):
         np.testing.assert_allclose(mine[:, 70], line, atol=1e-13)
 
 
-def test_axes_that_are_not_drawn_are_in_the_middle(plume):
-    pytest.importorskip("matplotlib")
-    case, u = plume
-    middle = {"z": 0.0, "t": 1.5, "omega": 0.5, "kappa": 1.05e-3}
-    figures = [plotting.slices(u, case.reference, **options) for options in ({}, {"at": middle})]
-    drawn, expected = ([panel.images[0].get_array() for panel in _panels(figure)] for figure in figures)
-    np.testing.assert_allclose(drawn, expected, atol=1e-14)
-    assert np.max(expected[0]) > 0.3
-
-
 def test_pictures_refuse_what_they_cannot_draw(plume, tmp_path):
     pytest.importorskip("matplotlib")
     case, u = plume
-    with pytest.raises(ValueError, match="names the axis 'q', expected one of x, y, z"):
-        plotting.slices(u, case.reference, plane=("x", "q"))
-    with pytest.raises(ValueError, match="`at` fixes the axis 'x', which is drawn"):
-        plotting.slices(u, case.reference, at={"x": 0.1})
-    with pytest.raises(ValueError, match="`time` names the axis 'tau'"):
-        plotting.slices_over_time(u, case.reference, time="tau")
-    figure = plotting.cut(u, case.reference, axis="x")
+    rest = {"z": 0, "t": 1, "omega": 1, "kappa": 1e-3}
+    refused = [
+        ("plot.slices names the axis 'q', expected one of x, y, z", {"y": "q", "at": rest}),
+        ("plot.slices names the axis 'q'", {"at": {**rest, "q": 0}}),
+        ("a position is given for the axis 'x', which is drawn", {"x": "x", "at": {**rest, "x": 0.1}}),
+        ("`x` and `y` are both 'x'", {"x": "x", "y": "x", "at": rest}),
+        (r"axis 'kappa' has no position: give kappa a number, at={'kappa': 0.00105}", {"at": {**rest, "kappa": None}}),
+        ("nothing is left to draw", {"at": {**rest, "x": 0, "y": 0}}),
+        ("several positions on the axes t, omega, expected at most 1", {"at": {**rest, "t": [1, 2], "omega": [0, 1]}}),
+        ("use plot.cut for curves", {"at": {**rest, "y": 0}}),
+        ("`window` names 'z', expected one of the axes drawn, x, y", {"at": rest, "window": {"z": (0, 1)}}),
+        (r"window of the axis 'x' is \(1, 0\)", {"at": rest, "window": {"x": (1, 0)}}),
+        ("`name` is 'x', which is an axis", {"at": rest, "name": "x"}),
+        ("`units` names 'q'", {"at": rest, "units": {"q": "m"}}),
+        (r"position on axis 't' has shape \(0,\)", {"at": {**rest, "t": []}}),
+        ("position on axis 't' is 9.0", {"at": {**rest, "t": 9}}),
+    ]
+    for message, options in refused:
+        options["at"] = {name: place for name, place in options["at"].items() if place is not None}
+        with pytest.raises(ValueError, match=message):
+            plotting.slices(u, case.reference, **options)
+    with pytest.raises(TypeError, match="position on axis 't' is 'last', expected a real number"):
+        plotting.slices(u, at={**rest, "t": "last"})
+    with pytest.raises(ValueError, match="expected at most 2 such axes: give omega a number"):
+        plotting.slices(u, x="x", at={"y": [0, 0.1], "z": [0], "t": 1, "omega": [0, 1], "kappa": 1e-3})
+    with pytest.raises(ValueError, match="a value is not finite"):
+        plotting.slices(sn.CP(u.space, [f * np.nan for f in u.factors]), at=rest)
+    with pytest.raises(ValueError, match="the axis 'kappa' has not one position"):
+        plotting.cut(u, case.reference, axis="x", at={"y": 0, "z": 0, "t": 1, "omega": 1})
+    with pytest.raises(ValueError, match="axis 't' has not one position: give t a number"):
+        plotting.cut(u, case.reference, axis="x", at={**rest, "y": 0, "t": [1, 2]})
+    figure = plotting.cut(u, case.reference, axis="x", at={**rest, "y": 0.1})
     with pytest.raises(ValueError, match=r"expected a file name that ends in .png, .pdf or .svg"):
         plotting.save(figure, tmp_path / "u.gif")
     with pytest.raises(FileNotFoundError, match="does not exist: create it first"):
         plotting.save(figure, tmp_path / "no" / "u.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------- a function alone
+
+FLAT = sn.TensorSpace(**{name: sn.BSpline((0, 2), cells=3) for name in "xytk"})
+
+
+def test_slices_share_a_scale_and_say_where_they_are():
+    pytest.importorskip("matplotlib")
+    u = random_cp(FLAT, 3)
+    units = {"x": "m", "t": "s", "k": "W", "T": "K"}
+    figure = plotting.slices(u, x="y", y="x", at={"t": [0, 0.5, 2], "k": [1, 2]}, name="T", units=units)
+    panels = _panels(figure)
+    assert [panel.get_title() for panel in panels] == ["t = 0 s", "t = 0.5 s", "t = 2 s", "", "", ""]
+    assert [panel.get_ylabel() for panel in panels] == ["k = 1 W\n\nx [m]", "", "", "k = 2 W\n\nx [m]", "", ""]
+    assert [panel.get_xlabel() for panel in panels] == ["", "", "", "y", "y", "y"]
+    (bar,) = [axes for axes in figure.axes if axes not in panels]
+    assert bar.get_ylabel() == "T [K]"
+    line = np.linspace(0, 2, 121)
+    values = [u.restrict(t=t, k=k).on_grid(x=line, y=line) for k in (1, 2) for t in (0, 0.5, 2)]
+    for panel, value in zip(panels, values, strict=True):
+        np.testing.assert_allclose(panel.images[0].get_array(), value, atol=1e-14)  # rows are x, the vertical axis
+        assert panel.images[0].get_clim() == pytest.approx((np.min(values), np.max(values)), abs=1e-14)
+
+
+@pytest.mark.parametrize("count", [1, 5, 7])
+def test_a_long_row_is_broken(count):
+    pytest.importorskip("matplotlib")
+    figure = plotting.slices(random_cp(FLAT, 2), at={"t": np.linspace(0, 2, count), "k": 1.0}, window={"x": (0, 1)})
+    panels = _panels(figure)
+    assert [bool(panel.get_ylabel()) for panel in panels] == [k % 5 == 0 for k in range(count)]
+    assert [bool(panel.get_xlabel()) for panel in panels] == [k + 5 >= count for k in range(count)]
+    assert {panel.get_xlim() for panel in panels} == {(0.0, 1.0)}
+    figure.draw_without_rendering()
+    ticks = [any(text.get_visible() for text in panel.get_xticklabels()) for panel in panels]
+    assert ticks == [k + 5 >= count for k in range(count)]
+
+
+def test_one_axis_is_drawn_as_curves():
+    pytest.importorskip("matplotlib")
+    u = random_cp(FLAT, 3)
+    figure = plotting.slices(u, x="y", at={"x": [0.0, 0.5, 2.0], "t": [0, 1], "k": 1}, units={"x": "m"})
+    assert [panel.get_title() for panel in figure.axes] == ["t = 0", "t = 1"]
+    for panel, t in zip(figure.axes, (0, 1), strict=True):
+        for line, x in zip(panel.lines, (0.0, 0.5, 2.0), strict=True):
+            y = line.get_xdata()
+            points = np.stack([np.full(y.size, x), y, np.full(y.size, t), np.ones(y.size)], axis=1)
+            np.testing.assert_allclose(line.get_ydata(), u(points), atol=1e-13)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x = 0 m", "x = 0.5 m", "x = 2 m"]
+    (panel,) = plotting.slices(u.restrict(x=1, t=1, k=1)).axes  # a function of one axis
+    assert (panel.get_xlabel(), panel.get_ylabel(), len(panel.lines)) == ("y", "u", 1)
+
+
+def test_constants_are_drawn_without_the_noise_of_round_off():
+    pytest.importorskip("matplotlib")
+    for dtype in (np.float32, np.float64):
+        noisy = dtype(7) * (1 + np.finfo(dtype).eps * np.arange(-8, 8, dtype=dtype))
+        assert limits_of([noisy], "here") == pytest.approx((6.65, 7.35), rel=1e-5)
+        assert limits_of([noisy * dtype(1.001), noisy], "here") == pytest.approx((7, 7.007), rel=1e-5)
+    for value in (0.0, -7.0):
+        u = sn.project(sn.product() * value, FLAT).to(dtype="float32")
+        for at in ({"t": [0, 1], "k": 0}, {"t": [0, 1], "k": 0, "y": 0}):
+            figure = plotting.slices(u, at=at)
+            panel = figure.axes[0]
+            low, high = panel.images[0].get_clim() if panel.images else panel.get_ylim()
+            assert low < value - 0.04 < value + 0.04 < high
+            assert not panel.collections
+            figure.draw_without_rendering()
+
+
+def test_functions_of_every_format_and_library_are_drawn_as_slices(xp):
+    pytest.importorskip("matplotlib")
+    u = random_cp(FLAT, 2, 0, xp)
+    at = {"t": xp.asarray([0.0, 1.0]), "k": 1}
+    forms = [u, sn.TensorTrain.from_cp(u), sn.SNA(FLAT, {FLAT.names: u})]
+    drawn = [[panel.images[0].get_array() for panel in _panels(plotting.slices(f, at=at))] for f in forms]
+    for other in drawn[1:]:
+        np.testing.assert_allclose(other, drawn[0], atol=100 * xp.eps)
+
+
+# --------------------------------------------------------------------------------------------------------- animations
+
+
+def _frames(path):
+    found = []
+    with pytest.importorskip("PIL.Image").open(path) as image:
+        for k in range(image.n_frames):
+            image.seek(k)
+            found.append((image.info["duration"], np.asarray(image.convert("RGB"), dtype=float)))
+    return found
+
+
+def test_an_animation_has_a_picture_for_each_position(tmp_path):
+    pytest.importorskip("matplotlib")
+    u = sn.project(sn.product(x=lambda s: s, t=lambda s: s - 1), FLAT.drop("k"))
+    path = tmp_path / "u.gif"
+    plotting.animate(u, path, frames=[0.0, 0.5, 2.0], fps=4, units={"t": "s"})
+    frames = _frames(path)
+    assert [duration for duration, _ in frames] == [250, 250, 250]
+    height, width, _ = frames[0][1].shape
+    left, right = (
+        (slice(height // 3, height // 2), slice(width // 4, width // 3)),
+        slice(int(0.6 * width), int(0.7 * width)),
+    )
+    # yellow is large, violet is small: the slope is turned round on the way, and all pictures have one scale
+    steep = [frame[left[0], right, 1].mean() - frame[left[0], left[1], 1].mean() for _, frame in frames]
+    assert steep[0] < steep[1] < 0 < steep[2]
+    assert steep[2] == pytest.approx(-steep[0], rel=0.5)
+    plotting.animate(u, path, frames=[2.0, 0.0], units={"t": "s"})  # what was drawn before leaves no trace
+    for (_, again), (_, frame) in zip(_frames(path), frames[::-2], strict=True):
+        np.testing.assert_array_equal(again, frame)
+    plotting.animate(u, path, over="x", x="y", at={"t": 0.5}, frames=2)  # a curve, in place of the former file
+    assert len(_frames(path)) == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_animations_refuse_what_they_cannot_film(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.animation import FFMpegWriter
+
+    u = random_cp(FLAT, 1)
+    monkeypatch.setattr(FFMpegWriter, "isAvailable", classmethod(lambda cls: False))
+    good = {"at": {"k": 1}, "frames": 2}
+    for error, message, name, options in (
+        (ValueError, r"ends in .gif or .mp4", "u.avi", good),
+        (FileNotFoundError, "ffmpeg is needed and was not found: install it, or write a .gif", "u.mp4", good),
+        (FileNotFoundError, "does not exist: create it first", "no/u.gif", good),
+        (ValueError, "`over` names the axis 'q'", "u.gif", {**good, "over": "q"}),
+        (ValueError, "axis 'k' has no position: give k a number, at={'k': 1.0}", "u.gif", {"frames": 2}),
+        (ValueError, "a position is given for the axis 't', which is drawn", "u.gif", {**good, "x": "t"}),
+        (ValueError, "several positions on the axis 'k': give it a number", "u.gif", {"at": {"k": [1, 2]}}),
+        (ValueError, "`frames` is 0", "u.gif", {**good, "frames": 0}),
+        (TypeError, "`frames` is 0.5", "u.gif", {**good, "frames": 0.5}),
+        (ValueError, "`fps` is 0", "u.gif", {**good, "fps": 0}),
+        (ValueError, "position on axis 't' is 3.0", "u.gif", {**good, "frames": [3.0]}),
+    ):
+        with pytest.raises(error, match=message):
+            plotting.animate(u, tmp_path / name, **options)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,6 +303,7 @@ import sepnet as sn
 from sepnet.models import vsna
 case = vsna.poisson_kan(4)
 plotting.save(plotting.gallery_figure(case, sn.solve(case.problem, rank=1).u), "u.png")
+plotting.animate(sn.project(1, case.space), "u.gif", over="y", frames=1)
 assert "matplotlib.pyplot" not in sys.modules
 """
     env = os.environ | {"PYTHONPATH": str(pathlib.Path(sn.__file__).resolve().parents[1])}

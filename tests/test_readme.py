@@ -17,7 +17,18 @@ def blocks(path):
     return BLOCK.findall((ROOT / path).read_text())
 
 
-LISTINGS = ("mathematics", "coming-from", "explain", "estimators")
+LISTINGS = (
+    "mathematics",
+    "coming-from",
+    "explain",
+    "estimators",
+    "separate",
+    "maps",
+    "nonlinear",
+    "mesh",
+    "conditions",
+    "output",
+)
 
 
 @pytest.mark.parametrize("path", [f"docs/{name}.md" for name in LISTINGS])

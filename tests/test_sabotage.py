@@ -322,8 +322,8 @@ def test_wrong_dual_norm(monkeypatch, what):
         monkeypatch.setattr(KroneckerSum, "from_form", exchanged)
         case = (("spline", "spline"), 1.0, 0, 2)  # two axes of one size, whose diffusions are exchanged
     else:
-        pairs = dual_norm._pairs
-        monkeypatch.setattr(dual_norm, "_pairs", lambda a, b, *rest: pairs(a, a if b is not a else b, *rest))
+        pairs = dual_norm._Pairs
+        monkeypatch.setattr(dual_norm, "_Pairs", lambda a, b, *rest: pairs(a, a if b is not a else b, *rest))
     red(lambda: check_norm(*case))
 
 

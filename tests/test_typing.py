@@ -1,6 +1,5 @@
 """What a type checker sees: code of users that is right passes mypy --strict."""
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -39,6 +38,10 @@ def marginal(u: sn.CP) -> sn.CP:
 def mean(u: sn.CP) -> float:
     return float(u.integrate())
 
+def operator(space: sn.TensorSpace) -> sn.Galerkin:
+    x = space.coordinates[0]
+    return sn.Galerkin(sn.inner((1 + x) * space.d.x, space.d.x), source=2 * x * x)
+
 def knots(space: sn.TensorSpace) -> tuple[np.ndarray, np.ndarray]:
     return space.axes["x"].knots, space.axes["x"].greville
 """
@@ -47,13 +50,8 @@ def knots(space: sn.TensorSpace) -> tuple[np.ndarray, np.ndarray]:
 def test_user_code_passes_strict(tmp_path):
     pytest.importorskip("mypy")
     (tmp_path / "user.py").write_text(USER)
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports"]
+    # with the settings and the cache of the checkout: alone it would take twenty seconds
     done = subprocess.run(
-        [*command, "--cache-dir", str(tmp_path / "cache"), "user.py"],
-        cwd=tmp_path,
-        env=os.environ | {"MYPYPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "mypy", str(tmp_path / "user.py")], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout

@@ -21,7 +21,7 @@ import scipy.special
 from sepnet.backends import arrays
 from sepnet.bases.checks import MOST_POINTS, Zero, checked_points, whole_number
 
-Kind: TypeAlias = Literal["banded", "cyclic", "dense"]
+Kind: TypeAlias = Literal["banded", "cyclic", "dense", "sparse"]
 
 SMOOTH = 10**9
 """Smoothness of a function without breaks: more continuous derivatives than anyone can ask for."""
@@ -116,7 +116,7 @@ class Basis(ABC):
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """Which functions overlap: ``"banded"``, ``"cyclic"`` (banded and wrapped around) or ``"dense"``."""
+        """Which functions overlap: ``"banded"``, ``"cyclic"`` (banded, wrapped around), ``"dense"`` or ``"sparse"``."""
 
     @property
     @abstractmethod

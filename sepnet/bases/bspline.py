@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, final
@@ -25,6 +25,7 @@ from sepnet.bases.checks import (
     whole_number,
     zero_of,
 )
+from sepnet.bases.joints import joined
 
 __all__ = ["BSpline"]
 
@@ -48,10 +49,11 @@ class BSpline(Basis):
         Polynomial degree, 0 to 15.
     breaks : sequence of float, optional
         Instead of `cells`: the ends of the cells, rising, both ends of the domain included.
-    continuity : int or sequence of int, optional
+    continuity : int, sequence of int or mapping of float to int, optional
         How many derivatives are continuous at the interior breaks, from -1 (the value may jump) to ``degree - 1``,
         the default. A sequence has one entry for each interior break; a periodic basis takes one more for the seam
-        (else ``degree - 1`` there).
+        (else ``degree - 1`` there). A mapping names the places where it is lower, such as the interface of two
+        materials, ``{0.4: 0}``: with `cells`, the domain is divided there, into equal cells on either side.
     zero : None, "left", "right" or "both"
         Leave out the functions that do not vanish at these ends.
     periodic : bool
@@ -77,6 +79,11 @@ class BSpline(Basis):
     5
     >>> V.values(1.0)
     array([0., 0., 0., 0., 1.])
+
+    An interface at 0.4, where slopes may jump:
+
+    >>> BSpline((0, 1), cells=5, continuity={0.4: 0})
+    BSpline((0, 1), cells=5, degree=3, continuity=(2, 0, 2, 2))
     """
 
     _breaks: tuple[float, ...]
@@ -89,15 +96,18 @@ class BSpline(Basis):
         *,
         degree: int = 3,
         breaks: Sequence[float] | np.ndarray | None = None,
-        continuity: int | Sequence[int] | None = None,
+        continuity: int | Sequence[int] | Mapping[float, int] | None = None,
         zero: Zero = None,
         periodic: bool = False,
     ) -> None:
         degree = whole_number("degree", degree, at_least=0, at_most=_HIGHEST_DEGREE)
-        edges = cell_ends(domain, cells, breaks)
         if not isinstance(periodic, (bool, np.bool_)):
             msg = f"`periodic` is {periodic!r}, expected True or False: write one of them"
             raise TypeError(msg)
+        if isinstance(continuity, Mapping):
+            edges, continuity = joined(domain, cells, breaks, continuity, degree, periodic=bool(periodic))
+        else:
+            edges = cell_ends(domain, cells, breaks)
         smooth = continuities(continuity, degree, len(edges) - 2, periodic=bool(periodic))
         self._assemble(edges, degree, smooth, zero, bool(periodic))
 

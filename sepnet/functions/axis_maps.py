@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, wraps
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -15,6 +16,8 @@ import scipy.sparse
 from sepnet.backends.arrays import Array, describe, device_of, from_host, gather, is_numpy, namespace
 from sepnet.bases.basis import Basis, Quadrature, gauss_rule
 from sepnet.bases.knots import match_breaks
+from sepnet.bases.matrix_axis import Assembled
+from sepnet.functions.host_map import HostMap, moved
 from sepnet.spaces import TensorSpace
 from sepnet.univariate import Applied, Univariate
 
@@ -83,26 +86,44 @@ def join_breaks(several: Sequence[np.ndarray]) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def mass(basis: Basis) -> np.ndarray:
-    """Return the matrix of ``int B_i B_j``, dense."""
-    return cross_mass(basis, basis)
+    """Return the matrix of ``int B_i B_j``, dense.
+
+    Raises
+    ------
+    TypeError
+        If it is that of a mesh.
+    """
+    if basis.kind == "sparse":
+        msg = f"a dense mass matrix of {basis!r} was asked for"
+        raise TypeError(msg)
+    return np.asarray(cross_mass(basis, basis))
 
 
 @lru_cache(maxsize=256)
-def cross_mass(rows: Basis, columns: Basis) -> np.ndarray:
-    """Return the matrix of ``int R_i C_j`` for two bases on one domain, dense."""
+def cross_mass(rows: Basis, columns: Basis) -> Any:
+    """Return the matrix of ``int R_i C_j`` for two bases on one domain, dense; a `HostMap` on a mesh axis."""
+    if isinstance(rows, Assembled) or isinstance(columns, Assembled):
+        given = _one(rows, columns)
+        unit = given.mass
+        return unit if isinstance(unit, np.ndarray) else HostMap(lambda c: np.asarray(unit @ c))
     points, weights = rule([rows, columns])
     left, right = rows.tabulate(points), columns.tabulate(points)
     return np.asarray((left.T @ (right * weights[:, None])).todense())
 
 
 @lru_cache(maxsize=256)
-def mass_root(basis: Basis) -> np.ndarray:
-    """Return the upper triangular ``S`` with ``S' S`` the mass matrix.
+def mass_root(basis: Basis) -> Any:
+    """Return the upper triangular ``S`` with ``S' S`` the mass matrix; a `HostMap`, no longer triangular, on a mesh.
 
     Splines of moderate degree have a well conditioned mass matrix, whatever the breaks, once its diagonal is scaled
     away, and Cholesky is blind to that scale. The others take a QR factorisation of the weighted values: their mass
     matrix has the square of the condition number of these and is numerically singular for the degrees of products.
     """
+    if isinstance(basis, Assembled):
+        if basis.kind == "dense":
+            return basis.dense_root
+        sparse = basis.mass_root
+        return HostMap(lambda c: np.asarray(sparse.root @ c))
     if _tame(basis):
         root = _band_root(basis)
         return np.asarray(scipy.linalg.cholesky(mass(basis))) if root is None else root.toarray()
@@ -111,8 +132,10 @@ def mass_root(basis: Basis) -> np.ndarray:
 
 
 @lru_cache(maxsize=256)
-def mass_root_inverse(basis: Basis) -> np.ndarray:
+def mass_root_inverse(basis: Basis) -> Any:
     """Return the inverse of `mass_root`."""
+    if isinstance(basis, Assembled) and basis.kind == "sparse":
+        return HostMap(basis.mass_root.unroot)
     root = mass_root(basis)
     return np.asarray(scipy.linalg.solve_triangular(root, np.eye(basis.size)))
 
@@ -202,19 +225,21 @@ def common(
 
 
 @lru_cache(maxsize=256)
-def _embedding(fine: Basis, coarse: Basis) -> np.ndarray:
+def _embedding(fine: Basis, coarse: Basis) -> Any:
+    if isinstance(fine, Assembled) or isinstance(coarse, Assembled):
+        _one(fine, coarse)
+        return HostMap(lambda c: c)
     return np.eye(fine.size) if fine == coarse else np.asarray(fine.embed(coarse))
 
 
 def _embed(target: TensorSpace, space: TensorSpace, factors: Sequence[Array]) -> list[Array]:
-    moved = []
+    embedded = []
     for fine, coarse, factor in zip(target.bases, space.bases, factors, strict=True):
         if fine == coarse:
-            moved.append(factor)
+            embedded.append(factor)
             continue
-        matrix = from_host(_embedding(fine, coarse), namespace(factor), device=device_of(factor), dtype=factor.dtype)
-        moved.append(matrix @ factor)
-    return moved
+        embedded.append(moved(_embedding(fine, coarse), factor) @ factor)
+    return embedded
 
 
 def embed(target: TensorSpace, space: TensorSpace, factors: Sequence[Array]) -> list[Array]:
@@ -248,13 +273,25 @@ def product(
 
 @lru_cache(maxsize=256)
 def collocation_inverse(basis: Basis) -> np.ndarray:
-    """Return the matrix that maps values at the nodes to coefficients."""
+    """Return the matrix that maps values at the nodes to coefficients.
+
+    Raises
+    ------
+    TypeError
+        If it is the identity of a mesh axis, which is too large to be written down.
+    """
+    if isinstance(basis, Assembled) and basis.kind == "sparse":
+        msg = f"a dense array on {basis!r} is too large to be separated: solve for the function, or give sn.CP factors"
+        raise TypeError(msg)
     return basis.interpolate(np.eye(basis.size))
 
 
 @lru_cache(maxsize=256)
-def joint_roots(first: Basis, second: Basis) -> tuple[np.ndarray, np.ndarray]:
+def joint_roots(first: Basis, second: Basis) -> tuple[Any, Any]:
     """Return ``S, T`` with ``|S a - T b|`` the L2 distance of two functions, whatever the families of the bases."""
+    if isinstance(first, Assembled) or isinstance(second, Assembled):
+        given = _one(first, second)
+        return mass_root(given), mass_root(given)
     if first == second:
         return mass_root(first), mass_root(first)
     if _tame(first) and _tame(second):
@@ -269,17 +306,26 @@ def joint_roots(first: Basis, second: Basis) -> tuple[np.ndarray, np.ndarray]:
     return root[:, : first.size], root[:, first.size :]
 
 
-def projection(source: TensorSpace, target: TensorSpace) -> list[np.ndarray]:
+def projection(source: TensorSpace, target: TensorSpace) -> list[Any]:
     """Return the matrices of the L2 projection, one per axis."""
     same_box(source, target)
-    return [
-        np.eye(old.size) if old == new else _projection(new, old)
-        for old, new in zip(source.bases, target.bases, strict=True)
-    ]
+    return [_projection(new, old) for old, new in zip(source.bases, target.bases, strict=True)]
+
+
+def _one(first: Basis, second: Basis) -> Assembled:
+    """Return the axis given by matrices that both are; TypeError where they differ."""
+    common = first.sum_basis(second) if isinstance(first, Assembled) else second.sum_basis(first)
+    assert isinstance(common, Assembled)
+    return common
 
 
 @lru_cache(maxsize=256)
-def _projection(new: Basis, old: Basis) -> np.ndarray:
+def _projection(new: Basis, old: Basis) -> Any:
+    if isinstance(new, Assembled) or isinstance(old, Assembled):
+        _one(new, old)
+        return HostMap(lambda c: c)
+    if new == old:
+        return np.eye(new.size)
     if _tame(new):
         return _solve_mass(new, cross_mass(new, old))
     points, weights = rule([new, old])
@@ -315,8 +361,11 @@ def constant(basis: Basis) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the basis does not contain it, since its functions vanish at an end.
+        If the basis does not contain it, since its functions vanish at an end, or it is not known to.
     """
+    if isinstance(basis, Assembled) and not basis.has_constants:
+        msg = f"{basis!r} is not known to contain constants: all dofs must be there, and their load loads['unit']"
+        raise ValueError(msg)
     if basis.zero is not None:
         msg = f"{basis!r} does not contain constants"
         raise ValueError(msg)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sepnet.backends import dispatch
-from sepnet.backends.arrays import Array, namespace
+from sepnet.backends.arrays import Array, device_of, from_host, namespace
+from sepnet.bases.basis import Basis
+from sepnet.bases.checks import checked_points
+from sepnet.bases.matrix_axis import Assembled
 from sepnet.functions.axis_maps import local_polynomials
 from sepnet.spaces import TensorSpace
 
-__all__ = ["chunked", "column_values", "gradient", "hessian", "outer", "value"]
+__all__ = ["chunked", "column_at", "column_values", "gradient", "hessian", "outer", "value"]
 
 # Points a chunk on the recurrence path: fits the caches (torch in eager mode is ten times slower unchunked).
 CHUNK = 4096
@@ -83,7 +86,7 @@ def column_values(space: TensorSpace, factors: Sequence[Array], grid: Mapping[st
             values.append(dispatch.local_values(grid[name], *pair, names=(name,))[1])
             continue
         try:
-            values.append(basis.values(grid[name]) @ factor)
+            values.append(column_at(basis, factor, grid[name]))
         except ValueError as error:
             msg = f"axis {name!r}: {error}"
             raise ValueError(msg) from error
@@ -126,9 +129,20 @@ def _tables(space: TensorSpace, factors: Sequence[Array]) -> tuple[tuple[Array, 
 
 def _columns(space: TensorSpace, factors: Sequence[Array], points: Array, order: int) -> list[Array]:
     return [
-        basis.values(points[:, i], derivative=order) @ factor
+        column_at(basis, factor, points[:, i], order)
         for i, (basis, factor) in enumerate(zip(space.bases, factors, strict=True))
     ]
+
+
+def column_at(basis: Basis, factor: Array, points: Array, order: int = 0) -> Array:
+    """Return the values (n, R), or derivatives, of the columns of one axis without local polynomials."""
+    if isinstance(basis, Assembled) and order == 0:
+        # A table of unit rows has as many entries as points times degrees of freedom.
+        x, _ = checked_points(points, basis.domain)
+        xp = namespace(factor)
+        rows = from_host(basis.numbers(x), xp, device=device_of(factor), dtype="int64")
+        return xp.take(factor, rows, axis=0)
+    return basis.values(points, derivative=order) @ factor
 
 
 def _products(columns: Sequence[Array]) -> tuple[Array, list[Array]]:

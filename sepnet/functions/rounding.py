@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, device_of, eps, from_host, namespace
+from sepnet.backends.arrays import Array, device_of, eps, namespace
 from sepnet.backends.threads import one_blas_thread
 from sepnet.bases.checks import real_number
 from sepnet.functions.dense import number, truncated_svd
+from sepnet.functions.host_map import moved
 from sepnet.separable_norm import MANY_COLUMNS, gram_square, separable_norm
 
 __all__ = ["check_accuracy", "compress", "fit", "norm_above_noise"]
@@ -23,8 +25,8 @@ ROUND_OFF = 1e3
 @one_blas_thread()
 def compress(
     factors: Sequence[Array],
-    roots: Sequence[np.ndarray],
-    inverses: Sequence[np.ndarray],
+    roots: Sequence[Any],
+    inverses: Sequence[Any],
     *,
     tol: float | None,
     rank: int | None,
@@ -41,8 +43,8 @@ def compress(
     ----------
     factors : sequence of arrays (n_i, R)
         Coefficient matrices.
-    roots, inverses : sequence of ndarray (n_i, n_i)
-        Upper triangular roots of the mass matrices and their inverses, on the host.
+    roots, inverses : sequence of ndarray (n_i, n_i), or HostMap on mesh axes
+        Roots of the mass matrices and their inverses, on the host.
     tol : float or None
         Relative error allowed; None stands for 1e-8, and with `rank` for whatever that rank gives.
     rank : int or None
@@ -61,9 +63,7 @@ def compress(
     """
     wanted = 1e-8 if tol is None else tol
     check_accuracy(wanted, rank)
-    xp = namespace(*factors)
-    device, dtype = device_of(factors[0]), factors[0].dtype
-    scaled = [from_host(s, xp, device=device, dtype=dtype) @ f for s, f in zip(roots, factors, strict=True)]
+    scaled = [moved(s, f) @ f for s, f in zip(roots, factors, strict=True)]
     total = norm_above_noise(scaled)
     if int(factors[0].shape[1]) == 0 or total == 0.0:
         return [f[:, :0] for f in factors]
@@ -73,7 +73,7 @@ def compress(
         raise ValueError(msg)
     if best is None:
         return list(factors)
-    return [from_host(s, xp, device=device, dtype=dtype) @ f for s, f in zip(inverses, best, strict=True)]
+    return [moved(s, f) @ f for s, f in zip(inverses, best, strict=True)]
 
 
 def norm_above_noise(scaled: Sequence[Array]) -> float:

@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, device_of, eps, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, eps, namespace, to_host
 from sepnet.coefficients import Coefficient, finite
 from sepnet.functions import axis_maps, train_evaluation
 from sepnet.functions.base import Projection, SeparableFunction
@@ -16,6 +16,7 @@ from sepnet.functions.checks import a_space, cores_of
 from sepnet.functions.columns import column_coefficient
 from sepnet.functions.cp import CP
 from sepnet.functions.evaluation import column_values
+from sepnet.functions.host_map import along, moved
 from sepnet.functions.rounding import ROUND_OFF, check_accuracy
 from sepnet.functions.train_products import fit_products, paths
 from sepnet.functions.trains import (
@@ -513,9 +514,7 @@ def _each_once(space: TensorSpace, names: Sequence[str], what: str) -> tuple[str
 
 def _unweighted(space: TensorSpace, cores: Sequence[Array]) -> list[Array]:
     """Return the coefficients of cores in orthonormal coordinates."""
-    xp, device, dtype = namespace(*cores), device_of(cores[0]), cores[0].dtype
-    result = []
-    for basis, core in zip(space.bases, cores, strict=True):
-        inverse = from_host(axis_maps.mass_root_inverse(basis), xp, device=device, dtype=dtype)
-        result.append(xp.permute_dims(xp.tensordot(inverse, core, axes=([1], [1])), (1, 0, 2)))
-    return result
+    return [
+        along(moved(axis_maps.mass_root_inverse(basis), core), core)
+        for basis, core in zip(space.bases, cores, strict=True)
+    ]

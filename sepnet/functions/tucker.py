@@ -17,6 +17,7 @@ from sepnet.functions.columns import column_coefficient
 from sepnet.functions.cp import CP
 from sepnet.functions.dense import number
 from sepnet.functions.evaluation import column_values
+from sepnet.functions.host_map import along
 from sepnet.functions.rounding import ROUND_OFF, check_accuracy
 from sepnet.functions.tensor_train import TensorTrain
 from sepnet.functions.train_products import fit_products
@@ -162,8 +163,7 @@ class Tucker(SeparableFunction):
         _check_finite(u)
         xp, cores = u.xp, []
         for name, core in zip(u.order, u.cores, strict=True):
-            moved = xp.tensordot(u._here(axis_maps.mass_root(u.space.axes[name])), core, axes=([1], [1]))
-            cores.append(xp.permute_dims(moved, (1, 0, 2)))
+            cores.append(along(u._here(axis_maps.mass_root(u.space.axes[name])), core))
         frames, core = train_to_tucker(cores)
         places = [u.order.index(name) for name in u.space.names]
         return cls(u.space, _unweighted(u, [frames[k] for k in places]), xp.permute_dims(core, tuple(places)))
@@ -347,10 +347,9 @@ class Tucker(SeparableFunction):
         """
         if self._sound_norm() == 0.0:
             return TensorTrain.from_cp(CP(self.space, [factor[:, :0] for factor in self.factors]))
-        xp, cores = self.xp, []
+        cores = []
         for basis, core in zip(self.space.bases, tucker_to_train(self._weighted(), self.core), strict=True):
-            moved = xp.tensordot(self._here(axis_maps.mass_root_inverse(basis)), core, axes=([1], [1]))
-            cores.append(xp.permute_dims(moved, (1, 0, 2)))
+            cores.append(along(self._here(axis_maps.mass_root_inverse(basis)), core))
         return TensorTrain(self.space, cores)
 
     def to_cp(self, tol: float = 1e-8, *, rank: int | None = None) -> Projection[CP]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -25,8 +25,13 @@ from sepnet.bases.checks import numbers, whole_number
 from sepnet.coefficients import Coefficient
 from sepnet.functions.checks import box_order
 from sepnet.functions.errors import ErrorEstimate, estimate, real_values
+from sepnet.functions.export import Place, as_dataarray
+from sepnet.functions.host_map import moved
 from sepnet.functions.outside import Outside, check_outside, continued
 from sepnet.spaces import TensorSpace
+
+if TYPE_CHECKING:
+    from xarray import DataArray
 
 __all__ = ["Values"]
 
@@ -103,9 +108,9 @@ class Values(ABC):
         moved = [from_host(to_host(a), target, device=device, dtype=dtype) for a in self.arrays]
         return self._like(self.space, moved)
 
-    def _here(self, host: np.ndarray) -> Array:
+    def _here(self, host: Any) -> Array:
         """Move a host matrix to where the factors live."""
-        return from_host(host, self.xp, device=self.device, dtype=self.dtype)
+        return moved(host, self.arrays[0])
 
     @abstractmethod
     def _like(self, space: TensorSpace, arrays: Sequence[Array]) -> Self:
@@ -260,6 +265,46 @@ class Values(ABC):
             msg = f"no points for the axis {missing[0]!r}: give a number or an array, or fix it with u.restrict(...)"
             raise ValueError(msg)
         return {name: self._axis_points(name, points[name]) for name in self.space.names}
+
+    def to_xarray(self, *, name: str = "u", units: Mapping[str, str] | None = None, **points: Place) -> DataArray:
+        """Return values on a tensor grid with the names and units of its axes, on the host.
+
+        Parameters
+        ----------
+        name : str, optional
+            What the values are called.
+        units : mapping of str to str, optional
+            Units of axes, and of the values under their name; they become the attributes ``units``.
+        **points : int, float or array of shape (m,)
+            For every axis a number of equispaced points, both ends included, or the points, of any array library. A
+            float fixes the axis, which becomes a coordinate without dimension: ``t=1.0`` is a time, ``t=1`` one point.
+
+        Returns
+        -------
+        xarray.DataArray
+            In axis order, in the dtype of the factors, on the host wherever they are. Its attributes say the format,
+            the rank and the version of sepnet.
+
+        Raises
+        ------
+        ImportError
+            If xarray is not installed.
+        TypeError
+            If something is of another kind.
+        ValueError
+            If an axis is missing or unknown, a position outside its domain, or a unit belongs to nothing.
+
+        Examples
+        --------
+        >>> import sepnet as sn
+        >>> V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=4), t=sn.BSpline((0, 2), cells=4))
+        >>> x, t = V.coordinates
+        >>> u = sn.project(x * t, V)
+        >>> field = u.to_xarray(x=3, t=2.0, units={"x": "m", "u": "K"})
+        >>> field.dims, field.values.round(12), float(field.t), field.x.units
+        (('x',), array([0., 1., 2.]), 2.0, 'm')
+        """
+        return as_dataarray(self, points, units, name)
 
     def _axis_points(self, name: str, value: int | Array) -> Array:
         low, high = self.space.axes[name].domain

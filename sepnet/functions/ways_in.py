@@ -15,7 +15,6 @@ from sepnet.coefficients import Coefficient, as_coefficient
 from sepnet.functions import axis_maps
 from sepnet.functions.base import SeparableFunction
 from sepnet.functions.checks import a_space
-from sepnet.functions.columns import Column
 from sepnet.functions.cp import CP
 from sepnet.functions.dense import decompose, mode_product, number
 from sepnet.functions.rounding import check_accuracy
@@ -309,14 +308,10 @@ def _project_expression(f: Coefficient, space: TensorSpace) -> CP:
 
 
 def _project_axis(function: Univariate, basis: Basis) -> np.ndarray:
-    """Return the coefficients of the L2 projection; columns of other functions bring their breaks along."""
-    breaks, degree, extra = [basis.breaks], len(function.powers) - 1, 0
-    for factor in function.callables:
-        if isinstance(factor, Column):
-            breaks.append(factor.breaks)
-            degree += factor.degree
-        else:
-            extra = axis_maps.EXTRA_POINTS + basis.degree
+    """Return the coefficients of the L2 projection; what knows its breaks brings them along."""
+    degree, extra = function.piece_degree, 0
+    if degree is None:  # a callable is taken for no polynomial
+        degree, extra = len(function.powers) - 1, axis_maps.EXTRA_POINTS + basis.degree
     count = basis.quadrature(2 * basis.degree + degree + 1).points.size // (basis.breaks.size - 1)
-    rule = gauss_rule(axis_maps.join_breaks(breaks), count + extra)
+    rule = gauss_rule(axis_maps.join_breaks([basis.breaks, function.breaks]), count + extra)
     return np.asarray(axis_maps.projector(basis, *rule) @ function(rule.points))

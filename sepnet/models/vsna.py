@@ -11,6 +11,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from sepnet.models.gallery_conditions import interface, periodic_heat, robin
+from sepnet.models.gallery_laser import laser
+from sepnet.models.gallery_maps import plume_corotating, ring
+from sepnet.models.gallery_nonlinear import allen_cahn, burgers, burgers_inviscid, burgers_nu, reaction_diffusion
 from sepnet.models.gallery_poisson import poisson_1, poisson_kan, poisson_peak
 from sepnet.models.gallery_problem import GalleryProblem
 from sepnet.models.gallery_transport import advection_diffusion, heat
@@ -19,12 +23,23 @@ __all__ = [
     "GALLERY",
     "GalleryProblem",
     "advection_diffusion",
+    "allen_cahn",
+    "burgers",
+    "burgers_inviscid",
+    "burgers_nu",
     "constants",
     "heat",
+    "interface",
+    "laser",
     "make",
+    "periodic_heat",
+    "plume_corotating",
     "poisson_1",
     "poisson_kan",
     "poisson_peak",
+    "reaction_diffusion",
+    "ring",
+    "robin",
 ]
 
 GALLERY: Mapping[str, Callable[..., GalleryProblem]] = MappingProxyType(
@@ -34,6 +49,17 @@ GALLERY: Mapping[str, Callable[..., GalleryProblem]] = MappingProxyType(
         "poisson-1": poisson_1,
         "heat": heat,
         "advection-diffusion": advection_diffusion,
+        "plume-corotating": plume_corotating,
+        "ring": ring,
+        "robin": robin,
+        "periodic-heat": periodic_heat,
+        "interface": interface,
+        "burgers": burgers,
+        "burgers-nu": burgers_nu,
+        "burgers-inviscid": burgers_inviscid,
+        "allen-cahn": allen_cahn,
+        "reaction-diffusion": reaction_diffusion,
+        "laser": laser,
     }
 )
 

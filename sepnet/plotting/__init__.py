@@ -4,11 +4,14 @@ Figures are returned, never shown, and made without matplotlib's global state: n
 This package needs matplotlib (``pip install 'sepnet[plot]'``) only when a figure is asked for.
 """
 
+from sepnet.plotting.animation import animate
 from sepnet.plotting.canvas import captioned, new_figure, require_matplotlib, save
 from sepnet.plotting.explain import effects, factors, parity
-from sepnet.plotting.fields import cut, gallery_figure, slices, slices_over_time
+from sepnet.plotting.fields import cut, slices
+from sepnet.plotting.gallery import gallery_figure
 
 __all__ = [
+    "animate",
     "captioned",
     "cut",
     "effects",
@@ -19,5 +22,4 @@ __all__ = [
     "require_matplotlib",
     "save",
     "slices",
-    "slices_over_time",
 ]

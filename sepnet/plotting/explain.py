@@ -15,7 +15,7 @@ from sepnet.functions.cp import CP
 from sepnet.functions.evaluation import column_values
 from sepnet.functions.tensor_train import TensorTrain
 from sepnet.functions.tucker import Tucker
-from sepnet.plotting.canvas import captioned, new_figure
+from sepnet.plotting.canvas import bare, captioned, new_figure, panel_rows
 from sepnet.sensitivity import Effect, Effects, sobol
 from sepnet.sensitivity import effects as effects_of
 from sepnet.spaces import TensorSpace
@@ -78,7 +78,9 @@ def factors(u: Any, *, terms: int = 6, title: str = "", caption: str = "") -> Fi
     columns, weights = _unit_columns(cp)
     order = np.argsort(-np.abs(weights))
     figure = _sized(cp.space.dim)
-    for panel, (name, basis), curves in zip(_panels(figure, cp.space.dim), cp.space.items, columns, strict=True):
+    for panel, (name, basis), curves in zip(
+        panel_rows(figure, cp.space.dim, _ACROSS), cp.space.items, columns, strict=True
+    ):
         points = np.linspace(*basis.domain, _POINTS)
         _plain(panel, name, basis.domain)
         panel.axhline(0.0, color="0.85", linewidth=0.8, zorder=0)
@@ -179,7 +181,7 @@ def effects(
     indices = sobol(found.function, density=found.measure.density)
     names = list(axes) if axes else sorted(space.names, key=lambda name: -indices.total[name])
     figure = _sized(len(names))
-    panels = _panels(figure, len(names), sharey=True)
+    panels = panel_rows(figure, len(names), _ACROSS, sharey=True)
     for number, (panel, name) in enumerate(zip(panels, names, strict=True)):
         domain = space.axes[name].domain
         points = np.linspace(*domain, _POINTS)
@@ -277,7 +279,7 @@ def parity(y: Array, predicted: Array, *, name: str = "", title: str = "", capti
     panel.set(xlim=ends, ylim=ends, aspect="equal")
     panel.set_xlabel(f"{name}, truth" if name else "truth", fontsize=10)
     panel.set_ylabel(f"{name}, predicted" if name else "predicted", fontsize=10)
-    _bare(panel)
+    bare(panel)
     captioned(figure, title, caption)
     return figure
 
@@ -303,22 +305,9 @@ def _sized(count: int) -> Figure:
     return new_figure(max(2.4 * across + 0.6, 3.6), 2.3 * up + 0.3)
 
 
-def _panels(figure: Figure, count: int, *, sharey: bool = False) -> list[Any]:
-    """Return as many panels, in rows of four; the last row may be shorter."""
-    grid = figure.subplots(ceil(count / _ACROSS), min(count, _ACROSS), sharey=sharey, squeeze=False).reshape(-1)
-    for spare in grid[count:]:
-        spare.remove()
-    return list(grid[:count])
-
-
 def _plain(panel: Any, name: str, domain: tuple[float, float]) -> None:
     panel.set_xlabel(name, fontsize=10)
     panel.set_xlim(domain)
     panel.locator_params(axis="x", nbins=4)
     panel.locator_params(axis="y", nbins=5)
-    _bare(panel)
-
-
-def _bare(panel: Any) -> None:
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(labelsize=8)
+    bare(panel)
