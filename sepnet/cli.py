@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from sepnet.bases.matrix_axis import Assembled
 from sepnet.functions import CP, SNA, ErrorEstimate, TensorTrain, Tucker, load
 from sepnet.functions.storage import read
 from sepnet.models import vsna
@@ -148,11 +149,15 @@ def _add_solve(parser: argparse.ArgumentParser) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     del options
-    cases = [vsna.make(name) for name in vsna.GALLERY]
-    width = max(len(case.name) for case in cases)
-    for case in cases:
-        print(f"{case.name:<{width}}  {case.title}")
-        print(f"{'':<{width}}  axes {', '.join(case.space.names)}; constants {', '.join(vsna.constants(case.name))}")
+    width = max(map(len, vsna.GALLERY))
+    for name in vsna.GALLERY:
+        try:
+            case = vsna.make(name)
+        except ImportError as missing:
+            print(f"{name:<{width}}  {_one_line(missing)}")
+            continue
+        print(f"{name:<{width}}  {case.title}")
+        print(f"{'':<{width}}  axes {', '.join(case.space.names)}; constants {', '.join(vsna.constants(name))}")
     return 0
 
 
@@ -182,7 +187,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> None:
 
 def _solve(options: argparse.Namespace) -> int:
     case, settings = _case(options)
-    targets = _targets(options)
+    targets = _targets(options, case)
     if not options.quiet:
         print(f"{case.name}: {case.title}", flush=True)
         compiled = _compile(options.name, case.constants["degree"])
@@ -286,10 +291,14 @@ def _cells(text: str) -> int | dict[str, int]:
     return _once(pairs, f"--cells {text}: the axis {{}} is given twice: give it once")
 
 
-def _targets(options: argparse.Namespace) -> dict[str, Path]:
+def _targets(options: argparse.Namespace, case: GalleryProblem) -> dict[str, Path]:
     """Return the files to write, checked before the work begins."""
     targets = {}
-    if not options.no_save:
+    held = not any(isinstance(basis, Assembled) for basis in case.space.bases)
+    if options.save is not None and not held:
+        msg = f"--save: files hold no meshes, and {case.name} is solved on one: leave it out"
+        raise _BadArgumentError(msg)
+    if held and not options.no_save:
         targets["--save"] = Path(_name("--save", options.save, f"{options.name}.h5"))
     if not options.no_plot:
         targets["--plot"] = Path(_name("--plot", options.plot, f"{options.name}.png"))
@@ -337,32 +346,33 @@ def _check_target(option: str, path: Path) -> None:
 def _compile(name: str, degree: int) -> float:
     """Solve a tiny problem of the same kind, so that everything is compiled; return the seconds."""
     began = time.perf_counter()
-    tiny = vsna.make(name, cells=2, degree=degree)
+    tiny = vsna.make(name, cells=4, degree=degree)
     u = solve(tiny.problem, rank=4).u
     tiny.measure(u, n=10)
     _field(u)
     return time.perf_counter() - began
 
 
-def _field(u: CP | TensorTrain) -> tuple[CP | TensorTrain, dict[str, int]]:
+def _field(u: CP | TensorTrain) -> tuple[CP | TensorTrain, dict[str, np.ndarray]]:
     """Return the function of the first three axes, the others in the middle, and the grid of the timed field."""
     names = u.space.names[:3]
     middle = {name: sum(basis.domain) / 2 for name, basis in u.space.axes.items() if name not in names}
     part: CP | TensorTrain = u.restrict(**middle)
-    counts = dict.fromkeys(names, _FIELD)
-    part.on_grid(**dict.fromkeys(names, 2))
-    return part, counts
+    grid = {name: np.linspace(*basis.domain, _FIELD) for name, basis in part.space.items}
+    grid |= {name: np.arange(b.size, dtype=np.float64) for name, b in part.space.items if isinstance(b, Assembled)}
+    part.on_grid(**{name: points[:2] for name, points in grid.items()})
+    return part, grid
 
 
 def _evaluation(u: CP | TensorTrain) -> tuple[str, float]:
     """Return what was evaluated and the median of the seconds it took."""
     times = []
-    part, counts = _field(u)
+    part, grid = _field(u)
     for _ in range(20):
         began = time.perf_counter()
-        part.on_grid(**counts)
+        part.on_grid(**grid)
         times.append(time.perf_counter() - began)
-    return " x ".join(str(n) for n in counts.values()), float(np.median(times))
+    return " x ".join(str(points.size) for points in grid.values()), float(np.median(times))
 
 
 def _status(case: GalleryProblem, solution: Solution, method: str, tol: float) -> str:

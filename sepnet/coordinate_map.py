@@ -11,6 +11,7 @@ import numpy as np
 from sepnet.backends.arrays import Array
 from sepnet.coefficients import Coefficient, as_coefficient, constant
 from sepnet.forms import BilinearForm, inner
+from sepnet.functions.checks import a_space
 from sepnet.functions.mapped import Mapped
 from sepnet.functions.values import Values
 from sepnet.operators import Operator
@@ -28,7 +29,7 @@ ROUND_OFF = 256 * float(np.finfo(np.float64).eps)
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CoordinateMap:
     """A smooth map between physical coordinates x and the computational ones q of a space.
 
@@ -90,6 +91,11 @@ class CoordinateMap:
     tol: float = 1e-10
 
     def __post_init__(self) -> None:
+        a_space(self.space, "CoordinateMap")
+        for what in ("to_physical", "to_computational", "jacobian"):
+            if not callable(getattr(self, what)):
+                msg = f"`{what}` is {type(getattr(self, what)).__name__}, expected a callable of points (n, d)"
+                raise TypeError(msg)
         names = (self.names,) if isinstance(self.names, str) else tuple(self.names)
         object.__setattr__(self, "names", names)
         d = self.space.dim
@@ -102,6 +108,10 @@ class CoordinateMap:
                 msg = f"`{what}` names {strangers[0]!r}, expected coordinates among {', '.join(names)}"
                 raise ValueError(msg)
         self._check()
+
+    def __repr__(self) -> str:
+        """Tell both sets of coordinates."""
+        return f"CoordinateMap({', '.join(self.space.names)} -> {', '.join(self.names)})"
 
     # ------------------------------------------------------------------------------------------------------- in use
 
@@ -187,10 +197,23 @@ class CoordinateMap:
         """Return ``dq_i/dx_j`` as a function of q; of a slice, the Euclidean norm."""
 
         def entry(q: np.ndarray) -> np.ndarray:
-            found = np.linalg.inv(self.jacobian_at(q))[:, i, j]
+            found = self._inverses(q)[:, i, j]
             return found if found.ndim == 1 else np.linalg.norm(found, axis=1)
 
         return entry
+
+    def _inverses(self, q: np.ndarray) -> np.ndarray:
+        """Return the matrices ``dq_i/dx_j`` (n, d, d) at host points; raise ValueError where there are none."""
+        matrices = self.jacobian_at(q)
+        singular = np.linalg.det(matrices) == 0.0
+        if singular.any():
+            place = ", ".join(f"{n} = {v:g}" for n, v in zip(self.space.names, q[singular][0], strict=True))
+            msg = (
+                f"the Jacobian is singular at {place}, where the map cannot be undone: begin the domain beside it, or "
+                "take the form from derivatives known in closed form, sn.inner(M.volume * M.d.x, M.d.x) + ..."
+            )
+            raise ValueError(msg)
+        return np.asarray(np.linalg.inv(matrices))
 
     def stiffness(self, *names: str) -> BilinearForm:
         """Return the form ``int grad u . grad v dx`` of the physical gradient, over the physical image of the box.
@@ -210,7 +233,8 @@ class CoordinateMap:
         Raises
         ------
         ValueError
-            If there is no such coordinate.
+            If there is no such coordinate, or the Jacobian is singular somewhere in the box, as at the pole of polar
+            coordinates.
         """
         strangers = [name for name in names if name not in self.names]
         if strangers:
@@ -219,9 +243,8 @@ class CoordinateMap:
         kept = [self.names.index(name) for name in names or self.names]
 
         def metric(q: np.ndarray) -> np.ndarray:
-            matrices = self.jacobian_at(q)
-            inverse = np.linalg.inv(matrices)[:, :, kept]
-            return np.asarray((inverse @ inverse.mT) * np.abs(np.linalg.det(matrices))[:, None, None])
+            inverse = self._inverses(q)[:, :, kept]
+            return np.asarray((inverse @ inverse.mT) * np.abs(np.linalg.det(self.jacobian_at(q)))[:, None, None])
 
         def entry(i: int, j: int) -> PointFunction:
             return lambda q: metric(q)[:, i, j]
@@ -294,11 +317,14 @@ class CoordinateMap:
             raise ValueError(msg)
         for j in range(d):
             step = np.zeros(d)
-            step[j] = 1e-5 * length[j]
+            step[j] = 1e-4 * length[j]
             slope = (np.asarray(self.to_physical(q + step)) - np.asarray(self.to_physical(q - step))) / (2 * step[j])
             size = np.abs(slope).max() + np.abs(matrices[:, :, j]).max()
-            # Central differences of a smooth map: 1e-10 of its third derivative, 1e-11 of round-off.
-            if not np.abs(slope - matrices[:, :, j]).max() <= 1e-5 * size:
+            # Central differences of a smooth map: 1e-8 / 6 of its third derivative, and some units of round-off of x
+            # and q, which is large far from the origin.
+            noise = 8 * np.finfo(np.float64).eps * (np.abs(x).max() + size * np.abs(q[:, j]).max()) / step[j]
+            allowed = 1e-5 * size + noise
+            if not np.abs(slope - matrices[:, :, j]).max() <= allowed:
                 msg = (
                     f"`jacobian` is not the derivative of `to_physical` along {self.space.names[j]!r}: it has to "
                     "return dx_i/dq_j in row i and column j"

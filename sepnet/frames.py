@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sepnet.backends.arrays import Array, namespace
+from sepnet.bases.checks import real_number
 from sepnet.coefficients import Coefficient, apply, constant
 from sepnet.coordinate_map import CoordinateMap
 from sepnet.spaces import TensorSpace
@@ -17,6 +18,7 @@ from sepnet.spaces import TensorSpace
 __all__ = ["affine", "polar", "rotating"]
 
 ROUND_OFF = 256 * float(np.finfo(np.float64).eps)
+TINY = float(np.finfo(np.float64).tiny)
 
 
 def polar(
@@ -61,24 +63,7 @@ def polar(
         raise ValueError(msg)
     # In the middle of what the box leaves out is the cut of the angle.
     start = low - (2 * pi - (high - low)) / 2
-
-    def to_physical(q: Array) -> Array:
-        xp = namespace(q)
-        x, y = q[:, i] * xp.cos(q[:, j]) + centre[0], q[:, i] * xp.sin(q[:, j]) + centre[1]
-        return _with(q, {i: x, j: y})
-
-    def to_computational(x: Array) -> Array:
-        xp = namespace(x)
-        a, b = x[:, i] - centre[0], x[:, j] - centre[1]
-        turned = xp.atan2(b, a)
-        turned = turned - 2 * pi * xp.floor((turned - start) / (2 * pi))
-        return _with(x, {i: xp.hypot(a, b), j: turned})
-
-    def jacobian(q: Array) -> Array:
-        xp = namespace(q)
-        c, s, r = xp.cos(q[:, j]), xp.sin(q[:, j]), q[:, i]
-        return _identity_but(q, {(i, i): c, (i, j): -r * s, (j, i): s, (j, j): r * c})
-
+    turn = _Polar(i, j, start, (float(centre[0]), float(centre[1])))
     r, theta = space.coordinates[i], space.coordinates[j]
     cosine, sine = _turning(theta)
     inverse = apply(_power(-1), r, derivatives=[_power(-2, -1.0), _power(-3, 2.0), _power(-4, -6.0)])
@@ -88,7 +73,7 @@ def polar(
     known |= {(y, radius): sine, (y, angle): cosine * inverse}
     shown = _renamed(space, {radius: x, angle: y})
     expressions = _kept(space, (radius, angle)) | {x: r * cosine + centre[0], y: r * sine + centre[1]}
-    return CoordinateMap(space, shown, to_physical, to_computational, jacobian, known, expressions, r)
+    return CoordinateMap(space, shown, turn.to_physical, turn.to_computational, turn.jacobian, known, expressions, r)
 
 
 def affine(space: TensorSpace, names: Sequence[str], matrix: Any, offset: Any = None) -> CoordinateMap:
@@ -111,6 +96,8 @@ def affine(space: TensorSpace, names: Sequence[str], matrix: Any, offset: Any = 
 
     Raises
     ------
+    TypeError
+        If A or b are no real numbers.
     ValueError
         If a shape is wrong or A is singular.
 
@@ -122,38 +109,29 @@ def affine(space: TensorSpace, names: Sequence[str], matrix: Any, offset: Any = 
     >>> M.d.t  # at a fixed x
     Operator(2 separable terms: d.xi, d.t)
     """
-    d = space.dim
-    A = np.array(matrix, dtype=np.float64)
-    b = np.zeros(d) if offset is None else np.array(offset, dtype=np.float64)
+    d, names = space.dim, tuple(names)
+    A = _numbers("matrix", matrix)
+    b = np.zeros(d) if offset is None else _numbers("offset", offset)
+    if len(names) != d:
+        msg = f"`names` is {names}, expected {d}: one for each physical coordinate"
+        raise ValueError(msg)
     if A.shape != (d, d) or b.shape != (d,) or not np.isfinite(A).all() or not np.isfinite(b).all():
         msg = f"`matrix` has shape {A.shape} and `offset` {b.shape}, expected finite ({d}, {d}) and ({d},)"
         raise ValueError(msg)
-    if np.linalg.cond(A) > 1 / ROUND_OFF:
+    # Units say nothing about being singular: rows and columns count by their sizes.
+    scaled = A / np.maximum(np.linalg.norm(A, axis=0), TINY)
+    scaled = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), TINY)
+    if not scaled.any() or np.linalg.cond(scaled) > 1 / ROUND_OFF:
         msg = "`matrix` is singular, expected an invertible one: the map could not be undone"
         raise ValueError(msg)
     inverse = np.linalg.inv(A)
-    names = tuple(names)
-
-    def here(a: np.ndarray, like: Array) -> Array:
-        xp = namespace(like)
-        return xp.asarray(a.tolist(), dtype=like.dtype, device=like.device)
-
-    def jacobian(q: Array) -> Array:
-        xp = namespace(q)
-        return xp.broadcast_to(here(A, q)[None, :, :], (int(q.shape[0]), d, d))
-
     known = {(x, q): float(inverse[i, j]) for j, x in enumerate(names) for i, q in enumerate(space.names)}
     expressions = {}
-    for x, row, shift in zip(names, A, b, strict=False):
+    for x, row, shift in zip(names, A, b, strict=True):
         expressions[x] = sum((float(c) * q for c, q in zip(row, space.coordinates, strict=True)), constant(shift))
+    turn = _Affine(A, inverse, b)
     return CoordinateMap(
-        space,
-        names,
-        lambda q: q @ here(A.T, q) + here(b, q),
-        lambda x: (x - here(b, x)) @ here(inverse.T, x),
-        jacobian,
-        known,
-        expressions,
+        space, names, turn.to_physical, turn.to_computational, turn.jacobian, known, expressions, turn.element
     )
 
 
@@ -189,8 +167,10 @@ def rotating(
 
     Raises
     ------
+    TypeError
+        If the rate is neither a name nor a number.
     ValueError
-        If an axis is missing.
+        If an axis is missing, or named twice.
 
     Examples
     --------
@@ -202,48 +182,134 @@ def rotating(
     >>> M.d.t + omega * (xi * V.d.eta - eta * V.d.xi)  # the wind of a solid body is gone
     Operator(1 separable terms: d.t)
     """
-    space.check_axes((*plane, time, *([rate] if isinstance(rate, str) else [])), "rotating")
+    used = (*plane, time, *([rate] if isinstance(rate, str) else []))
+    if isinstance(plane, str) or len(plane) != 2 or len(set(used)) < len(used):
+        msg = (
+            f"rotating: `plane` is {plane!r}, `time` {time!r} and `rate` {rate!r}, expected two axes and others for "
+            "time and rate, e.g. plane=('xi', 'eta'), time='t', rate='omega'"
+        )
+        raise ValueError(msg)
+    space.check_axes(used, "rotating")
     i, j, k = (space.names.index(name) for name in (*plane, time))
     m = space.names.index(rate) if isinstance(rate, str) else None
     start = space.axes[time].domain[0]
 
-    def speed(points: Array) -> Any:
-        return rate if m is None else points[:, m]
-
-    def turned(points: Array, sign: float) -> Array:
-        xp = namespace(points)
-        angle = sign * speed(points) * (points[:, k] - start)
-        c, s = xp.cos(angle), xp.sin(angle)
-        a, b = points[:, i], points[:, j]
-        return _with(points, {i: a * c - b * s, j: a * s + b * c})
-
-    def jacobian(q: Array) -> Array:
-        xp = namespace(q)
-        after = q[:, k] - start
-        angle = speed(q) * after
-        c, s, a, b = xp.cos(angle), xp.sin(angle), q[:, i], q[:, j]
-        across, along = -a * s - b * c, a * c - b * s
-        entries = {(i, i): c, (i, j): -s, (j, i): s, (j, j): c}
-        entries |= {(i, k): speed(q) * across, (j, k): speed(q) * along}
-        if m is not None:
-            entries |= {(i, m): after * across, (j, m): after * along}
-        return _identity_but(q, entries)
-
+    turn = _Turning(i, j, k, m, 0.0 if isinstance(rate, str) else real_number("`rate`", rate), start)
     letters = dict(zip(space.names, space.coordinates, strict=True))
     xi, eta = (letters[name] for name in plane)
     x, y = names
     known = _carried(space, {x: plane[0], y: plane[1]})
     for name in (x, y):  # cos and sin of an angle that is a product: separated when asked for
         del known[name, plane[0]], known[name, plane[1]]
-    velocity = letters[rate] if isinstance(rate, str) else constant(rate)
+    velocity = letters[rate] if isinstance(rate, str) else constant(turn.rate)
     known |= {(time, plane[0]): velocity * eta, (time, plane[1]): -1 * velocity * xi}
     if isinstance(rate, str):
         after = letters[time] - start
         known |= {(rate, plane[0]): after * eta, (rate, plane[1]): -1 * after * xi}
     shown = _renamed(space, {plane[0]: x, plane[1]: y})
     return CoordinateMap(
-        space, shown, lambda q: turned(q, 1.0), lambda p: turned(p, -1.0), jacobian, known, _kept(space, plane)
+        space, shown, turn.to_physical, turn.to_computational, turn.jacobian, known, _kept(space, plane)
     )
+
+
+@dataclass(frozen=True)
+class _Polar:
+    """The callables of `polar`: the columns of radius and angle, where the angle begins, and the pole."""
+
+    i: int
+    j: int
+    start: float
+    centre: tuple[float, float]
+
+    def to_physical(self, q: Array) -> Array:
+        xp, r, angle = namespace(q), q[:, self.i], q[:, self.j]
+        return _with(q, {self.i: r * xp.cos(angle) + self.centre[0], self.j: r * xp.sin(angle) + self.centre[1]})
+
+    def to_computational(self, x: Array) -> Array:
+        xp = namespace(x)
+        a, b = x[:, self.i] - self.centre[0], x[:, self.j] - self.centre[1]
+        turned = xp.atan2(b, a)
+        turned = turned - 2 * pi * xp.floor((turned - self.start) / (2 * pi))
+        return _with(x, {self.i: xp.hypot(a, b), self.j: turned})
+
+    def jacobian(self, q: Array) -> Array:
+        xp, i, j = namespace(q), self.i, self.j
+        c, s, r = xp.cos(q[:, j]), xp.sin(q[:, j]), q[:, i]
+        return _identity_but(q, {(i, i): c, (i, j): -r * s, (j, i): s, (j, j): r * c})
+
+
+@dataclass(frozen=True, eq=False)
+class _Affine:
+    """The callables of `affine`."""
+
+    matrix: np.ndarray
+    inverse: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def element(self) -> Coefficient:
+        return constant(abs(float(np.linalg.det(self.matrix))))
+
+    def to_physical(self, q: Array) -> Array:
+        return q @ _here(self.matrix.T, q) + _here(self.offset, q)
+
+    def to_computational(self, x: Array) -> Array:
+        return (x - _here(self.offset, x)) @ _here(self.inverse.T, x)
+
+    def jacobian(self, q: Array) -> Array:
+        return namespace(q).broadcast_to(_here(self.matrix, q)[None, :, :], (int(q.shape[0]), *self.matrix.shape))
+
+
+@dataclass(frozen=True)
+class _Turning:
+    """The callables of `rotating`: the columns of plane, time and rate (or that as a number), and the first time."""
+
+    i: int
+    j: int
+    k: int
+    m: int | None
+    rate: float
+    start: float
+
+    def to_physical(self, q: Array) -> Array:
+        return self._turned(q, 1.0)
+
+    def to_computational(self, x: Array) -> Array:
+        return self._turned(x, -1.0)
+
+    def _speed(self, points: Array) -> Any:
+        return self.rate if self.m is None else points[:, self.m]
+
+    def _turned(self, points: Array, sign: float) -> Array:
+        xp = namespace(points)
+        angle = sign * self._speed(points) * (points[:, self.k] - self.start)
+        c, s = xp.cos(angle), xp.sin(angle)
+        a, b = points[:, self.i], points[:, self.j]
+        return _with(points, {self.i: a * c - b * s, self.j: a * s + b * c})
+
+    def jacobian(self, q: Array) -> Array:
+        xp, i, j, k, speed = namespace(q), self.i, self.j, self.k, self._speed(q)
+        after = q[:, k] - self.start
+        angle = speed * after
+        c, s, a, b = xp.cos(angle), xp.sin(angle), q[:, i], q[:, j]
+        across, along = -a * s - b * c, a * c - b * s
+        entries = {(i, i): c, (i, j): -s, (j, i): s, (j, j): c}
+        entries |= {(i, k): speed * across, (j, k): speed * along}
+        if self.m is not None:
+            entries |= {(i, self.m): after * across, (j, self.m): after * along}
+        return _identity_but(q, entries)
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"affine: `{name}` is {value!r}, expected an array of real numbers"
+        raise TypeError(msg) from error
+
+
+def _here(a: np.ndarray, like: Array) -> Array:
+    return namespace(like).asarray(a.tolist(), dtype=like.dtype, device=like.device)
 
 
 def _with(points: Array, columns: Mapping[int, Array]) -> Array:

@@ -167,6 +167,13 @@ class NonlinearOperator:
         if method == "__call__" and name and len(others) == 1 and np.ndim(others[0]) == 0:
             side = "r" if others[0] is inputs[0] else ""
             return getattr(self, f"__{side}{name}__")(float(others[0]))
+        if name and len(others) == 1:
+            shape = np.shape(others[0])
+            msg = (
+                f"an expression in the unknown meets an array of shape {shape}, expected a number, a coefficient such "
+                "as x or sn.apply(f, x), or a separable function: sn.interpolate(values, V) makes one"
+            )
+            raise TypeError(msg)
         msg = (
             f"np.{ufunc.__name__} of an expression in the unknown: only polynomials in the unknown are known; expand "
             "the function, e.g. u - u**3 / 6 for sin(u), and see that the range of u allows it"

@@ -21,7 +21,8 @@ from scipy.stats import qmc
 
 from sepnet.backends.arrays import Array, from_host, to_host
 from sepnet.backends.threads import one_blas_thread
-from sepnet.bases.checks import real_number
+from sepnet.bases.checks import real_number, whole_number
+from sepnet.bases.matrix_axis import Assembled
 from sepnet.functions.base import SeparableFunction
 from sepnet.functions.errors import ErrorEstimate
 from sepnet.separation.cross import climb
@@ -165,6 +166,9 @@ def peaks(u: SeparableFunction, over: Sequence[str] | None = None, at: Array | N
     """
     search = _Search(u, over, seed)
     if not search.left:
+        if at is not None:
+            msg = "`at` is given, but `over` names all axes: leave it out, or name the axes to be searched in over="
+            raise ValueError(msg)
         rows = np.zeros((1, 0))
     elif at is None:
         names = ", ".join(search.left)
@@ -173,7 +177,9 @@ def peaks(u: SeparableFunction, over: Sequence[str] | None = None, at: Array | N
     else:
         rows = search.check(at)
     with one_blas_thread():
-        if len(rows) <= search.pilots:
+        if not len(rows):
+            values, points = np.zeros(0), np.zeros((0, u.space.dim))
+        elif len(rows) <= search.pilots:
             values, points = search.scan_all(rows)
         else:
             search.learn(0.0)
@@ -251,15 +257,14 @@ class _Search:
     """The search for the largest value over some axes, for many values of the others."""
 
     def __init__(self, u: SeparableFunction, over: Sequence[str] | None, seed: int) -> None:
-        if not isinstance(u, SeparableFunction):
-            msg = f"`u` is {type(u).__name__}, expected a function such as sn.solve(problem).u"
-            raise TypeError(msg)
+        _check(u)
         names = u.space.names if over is None else ((over,) if isinstance(over, str) else tuple(over))
         u.space.check_axes(names, "`over`")
         if not names:
             msg = "`over` is empty, expected at least one axis"
             raise ValueError(msg)
         self.u = u.to(np, dtype="float64")
+        whole_number("seed", seed, at_least=0)
         self.over = tuple(n for n in u.space.names if n in names)
         self.left = tuple(n for n in u.space.names if n not in names)
         self.columns = [u.space.names.index(n) for n in self.over]
@@ -368,6 +373,23 @@ class _Search:
             gaps = np.abs(self.starts - position) / (high - low)
             if not len(gaps) or gaps.max(axis=1).min() > CLOSE:
                 self.starts = np.concatenate([self.starts, position[None, :]])
+
+
+def _check(u: object) -> None:
+    """Refuse what cannot be searched."""
+    if not isinstance(u, SeparableFunction):
+        msg = f"`u` is {type(u).__name__}, expected a function such as sn.solve(problem).u"
+        raise TypeError(msg)
+    for name, basis in u.space.items:
+        if isinstance(basis, Assembled):
+            msg = (
+                f"`u` has the axis {name!r}, a mesh with nothing between its degrees of freedom: restrict it to one of "
+                f"them, u.restrict({name}=3)"
+            )
+            raise TypeError(msg)
+    if not all(np.isfinite(to_host(array)).all() for array in u.arrays):
+        msg = "`u` has coefficients that are not finite, expected a sound function: check where it comes from"
+        raise ValueError(msg)
 
 
 def _grid(u: SeparableFunction, names: Sequence[str]) -> dict[str, np.ndarray]:

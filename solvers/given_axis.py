@@ -94,6 +94,12 @@ class GivenAxis:
             column = data.callables[0]
             if isinstance(column, Column) and column.order == 0 and column.matrix.basis == self.basis:
                 return data.powers[0], column.matrix.factor[:, column.number]
+            if isinstance(column, Column) and isinstance(column.matrix.basis, Assembled):
+                msg = (
+                    f"data live on another axis than {self.name!r}, {column.matrix.basis!r}, expected {self.basis!r}: "
+                    "give the coefficients on this one"
+                )
+                raise ValueError(msg)
         msg = (
             f"data depend on axis {self.name!r} by an expression, but it is given by matrices and has no coordinate: "
             f"give the values at its degrees of freedom, sn.CP(sn.TensorSpace({self.name}=axis), [values[:, None]])"

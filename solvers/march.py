@@ -13,7 +13,7 @@ import numpy as np
 
 from sepnet.bases.basis import Basis
 from sepnet.bases.bspline import BSpline
-from sepnet.bases.checks import whole_number
+from sepnet.bases.checks import real_number, whole_number
 from sepnet.coefficients import Coefficient, Source
 from sepnet.forms import LinearForm
 from sepnet.functions import CP, TensorTrain
@@ -87,9 +87,10 @@ class March:
         if self.axis not in fixed:
             msg = f"restrict: {self.axis!r} is missing, expected a value of it: a function of one window has no others"
             raise ValueError(msg)
+        place = real_number(f"restrict: {self.axis}", fixed[self.axis])
         for solution in self.solutions:
             low, high = solution.u.space.axes[self.axis].domain
-            if low <= fixed[self.axis] <= high:
+            if low <= place <= high:
                 return solution.u.restrict(**fixed)
         first, last = (s.u.space.axes[self.axis].domain for s in (self.solutions[0], self.solutions[-1]))
         msg = (
@@ -143,7 +144,7 @@ class March:
         for solution in self.solutions:
             low, high = solution.u.space.axes[self.axis].domain
             lines.append(
-                f"  {low:.6g} to {high:.6g}  {solution.status.name}, residual {solution.residual:.3e}, "
+                f"  {low:.12g} to {high:.12g}  {solution.status.name}, residual {solution.residual:.3e}, "
                 f"rank {solution.u.rank}, {solution.seconds:.3g} s"
             )
         return "\n".join(lines)
@@ -249,13 +250,14 @@ def _bases(whole: Basis, windows: int | Sequence[Basis], axis: str) -> list[Basi
     for number, basis in enumerate(windows):
         if not _same(basis.domain[0], ends[number], low, high):
             msg = (
-                f"`windows[{number}]` begins at {basis.domain[0]:g}, expected {ends[number]:g}, where it should follow"
+                f"`windows[{number}]` begins at {basis.domain[0]:.12g}, expected {ends[number]:.12g}, where it should "
+                "follow"
             )
             raise ValueError(msg)
     if not windows or not _same(ends[-1], high, low, high):
         msg = (
-            f"`windows` end at {ends[-1]:g} and axis {axis!r} of the problem at {high:g}, expected the same: pose the "
-            "problem over all windows, problem.operator.on(V.replace(...))"
+            f"`windows` end at {ends[-1]:.12g} and axis {axis!r} of the problem at {high:.12g}, expected the same: "
+            "pose the problem over all windows, problem.operator.on(V.replace(...))"
         )
         raise ValueError(msg)
     return list(windows)

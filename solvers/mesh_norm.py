@@ -7,8 +7,9 @@ form, densely; a mesh is factorised instead.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import scipy.sparse
@@ -21,7 +22,7 @@ from sepnet.solvers.assembly import AxisAssembler, assemblers
 from sepnet.spaces import TensorSpace
 from sepnet.terms import Factor, Term
 
-__all__ = ["MeshNorm", "mesh_axis"]
+__all__ = ["MeshNorm", "check_kernel", "mesh_axis"]
 
 # What counts as the same matrix: assembly adds up some 1e3 products an entry.
 SAME = 1e4 * float(np.finfo(np.float64).eps)
@@ -30,6 +31,8 @@ SINGULAR = 1e-11
 # It is lifted by the mass then: by the lowest frequency of the form, or by this share of its mean diagonal relative to
 # that of the mass.
 LIFT = 1e-6
+# Steps of inverse iteration; a matrix does not see a function of which it leaves less than this share.
+INVERSE, UNSEEN = 4, 1e-9
 
 
 def mesh_axis(space: TensorSpace) -> int | None:
@@ -101,8 +104,51 @@ class MeshNorm:
         # The norm must be one all the same.
         lift = mean.frequency or LIFT * float(np.abs(total.diagonal()).sum()) / float(unit.diagonal().sum()) or 1.0
         lifted = scipy.sparse.csr_array(total + lift * unit)
-        what = "the symmetric part of the form along the mesh, at mean coefficients,"
-        return cls(lifted, SparseRoot(lifted, what), lift)
+        try:
+            return cls(lifted, SparseRoot(lifted), lift)
+        except ValueError as error:
+            msg = (
+                "the symmetric part of the form along the mesh, at mean coefficients, is not positive definite: check "
+                "the signs of the form; what is meant to be indefinite, such as waves, only method='full' takes, on "
+                "small meshes"
+            )
+            raise ValueError(msg) from error
+
+
+def check_kernel(norm: MeshNorm, matrices: Sequence[scipy.sparse.csr_array], mass: Any, name: str) -> None:
+    """Refuse forms of which no matrix along the mesh sees some function, such as constants or rigid motions.
+
+    Round-off would see it, and hide a load that has no solution behind coefficients of 1e14.
+
+    Parameters
+    ----------
+    norm : MeshNorm
+        Of the form; where it was not lifted, there is no such function.
+    matrices : sequence of csr_array (n, n)
+        All that the form has along the mesh.
+    mass : csr_array (n, n)
+        The mass.
+    name : str
+        Name of the axis, for the message.
+
+    Raises
+    ------
+    ValueError
+        If there is such a function.
+    """
+    if not norm.lift:
+        return
+    # Inverse iteration: what has no energy is 1 / LIFT times larger after each step.
+    z = np.random.default_rng(0).standard_normal((norm.matrix.shape[0], 1))
+    for _ in range(INVERSE):
+        z = norm.root.solve(np.asarray(mass @ z))
+        z = z / np.abs(z).max()
+    if all(np.linalg.norm(a @ z) <= UNSEEN * np.linalg.norm(abs(a) @ np.abs(z)) for a in matrices):
+        msg = (
+            f"the problem does not determine its solution: no matrix along {name!r} sees some function, constants or "
+            "rigid motions as it seems: take out Dirichlet degrees of freedom, or add a reaction term or a film"
+        )
+        raise ValueError(msg)
 
 
 @final

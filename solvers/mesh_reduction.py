@@ -21,12 +21,13 @@ from typing import final
 import numpy as np
 import scipy.linalg
 import scipy.sparse
+import scipy.sparse.linalg
 
 from sepnet.bases.matrix_axis import MASS, Assembled, MatrixAxis
 from sepnet.bases.sparse_root import SparseRoot
 from sepnet.solvers.assembly import MatrixTable
 from sepnet.solvers.mesh_norm import MeshNorm
-from sepnet.solvers.mesh_residual import MeshResidual, Modes, Span
+from sepnet.solvers.mesh_residual import SYMMETRIC, MeshResidual, Modes, Span
 from sepnet.solvers.system import System
 from sepnet.spaces import TensorSpace
 
@@ -106,11 +107,7 @@ class MeshReduction:
             table.index[:, self.axis], weights=modes.weights(), minlength=len(self._residual.matrices)
         )
         typical = sum(w * matrix for w, matrix in zip(weights, self._residual.matrices, strict=True))
-        try:
-            root = SparseRoot((typical + typical.T) / 2)
-        except ValueError:  # not positive at these weights: the mean operator has to do
-            return self.grow(answers)
-        return self.grow(np.hstack([answers, root.solve(np.asarray(self.norm.matrix @ answers))]))
+        return self.grow(np.hstack([answers, _solved(typical, np.asarray(self.norm.matrix @ answers))]))
 
     def residual(self, cores: Sequence[np.ndarray] | None, order: Sequence[int]) -> Modes:
         """Return the part of ``b - A u`` that the functions of the basis do not see, for u as a train; None is zero."""
@@ -147,3 +144,21 @@ class MeshReduction:
             matrices=MatrixTable(space, matrices, table.index, table.weights),
             loads=replace(loads, space=space, vectors=vectors),
         )
+
+
+def _solved(matrix: scipy.sparse.sparray, right: np.ndarray) -> np.ndarray:
+    """Return ``A^-1 b`` for columns b; without columns where the matrix is singular.
+
+    The symmetric part alone knows nothing of convection: on a square of 512 triangles, with winds of 3,000 times the
+    diffusion, the residual stayed at 2e-4, where the whole matrix takes 9 rounds to 2e-6.
+    """
+    if abs(matrix - matrix.T).max() <= SYMMETRIC * abs(matrix).max():
+        try:
+            return SparseRoot((matrix + matrix.T) / 2).solve(right)
+        except ValueError:  # not positive at these weights: the mean operator has to do
+            return right[:, :0]
+    try:
+        found = scipy.sparse.linalg.splu(scipy.sparse.csc_matrix(matrix)).solve(right)
+    except RuntimeError:
+        return right[:, :0]
+    return np.asarray(found) if np.isfinite(found).all() else right[:, :0]

@@ -21,10 +21,10 @@ from sepnet.solvers.mesh_norm import MeshNorm
 from sepnet.solvers.system import System
 from sepnet.solvers.train_norms import multiplied
 
-__all__ = ["MeshResidual", "Modes", "Span"]
+__all__ = ["SYMMETRIC", "MeshResidual", "Modes", "Span"]
 
-# A matrix counts as symmetric up to this share of its largest entry.
 SYMMETRIC = 1e-10
+"""A matrix counts as symmetric up to this share of its largest entry."""
 
 
 @final

@@ -16,6 +16,7 @@ from typing import final
 import numpy as np
 
 from sepnet.backends.arrays import from_host, is_numpy, to_host
+from sepnet.bases.matrix_axis import Assembled
 from sepnet.functions import CP, TensorTrain
 from sepnet.functions.base import SeparableFunction
 from sepnet.functions.trains import cp_to_train, orthogonalise_left, orthogonalise_right
@@ -25,7 +26,7 @@ from sepnet.solvers.full_tensor import Factorisation
 from sepnet.solvers.iterate import solve_iteratively
 from sepnet.solvers.kronecker_sum import KroneckerSum
 from sepnet.solvers.lifting import Lift
-from sepnet.solvers.mesh_norm import MeshNorm, mesh_axis
+from sepnet.solvers.mesh_norm import MeshNorm, check_kernel, mesh_axis
 from sepnet.solvers.mesh_reduction import MeshReduction
 from sepnet.solvers.mesh_residual import Modes
 from sepnet.solvers.options import DEFAULT_TOL, Options
@@ -130,7 +131,10 @@ class _Rounds:
         self.axis, self.name = axis, prepared.space.names[axis]
         self.form = prepared.problem.bilinear.on(prepared.space)
         self.named = sorted({str(b.factor(self.name).matrix) for _, b in self.form.pairs} - {"None"})
-        self.reduction = MeshReduction(prepared.system, axis, MeshNorm.from_form(self.form, axis))
+        norm, basis = MeshNorm.from_form(self.form, axis), prepared.space.bases[axis]
+        assert isinstance(basis, Assembled)
+        check_kernel(norm, prepared.system.matrices.matrices[axis], basis.mass, self.name)
+        self.reduction = MeshReduction(prepared.system, axis, norm)
         self.history: list[Record] = []
         self.load = 0.0  # dual norm of the load
         self.exhausted = False  # more functions on the mesh are not to be had, or do not help

@@ -16,7 +16,7 @@ from sepnet.solvers.full_tensor import tensor_to_cp
 from sepnet.solvers.lifting import Lift, make_lift
 from sepnet.solvers.nonlinear_band import SingularError, memory
 from sepnet.solvers.nonlinear_low_rank import solve_by_low_rank
-from sepnet.solvers.nonlinear_newton import DIVERGED, NewtonIterate, NoStepError, run_newton
+from sepnet.solvers.nonlinear_newton import DIVERGED, TOO_SHORT, NewtonIterate, NoStepError, run_newton
 from sepnet.solvers.nonlinear_system import FullSystem, make_full_system
 from sepnet.solvers.options import Options
 from sepnet.solvers.prepare import highest_rank
@@ -111,8 +111,11 @@ def _solve_fully(problem: Problem, lift: Lift, options: Options) -> Solution:
     status, message, refine = outcome.status, outcome.message, None
     if status is Status.CONVERGED and residual > options.goal:
         status, message = Status.STAGNATED, TOO_COARSE
-        if options.rank is not None and iterate.residual <= options.goal * reference:
+        cut = iterate.residual <= options.goal * reference
+        if cut and options.rank is not None:
             status, message = Status.RANK_LIMITED, ""
+        elif cut and options.dtype != np.float64:
+            message = TOO_SHORT.format(options.dtype)
         else:
             refine = _best_axis(problem, lift, w, system.residual(w))
             status, message = (Status.MESH_LIMITED, "") if refine else (status, message)
@@ -170,9 +173,11 @@ class _FullIterate(NewtonIterate):
 
     def __init__(self, system: FullSystem, v: np.ndarray) -> None:
         self.system, self.v = system, v
-        self._residual = system.residual(v)
+        # A start may leave the range of numbers.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._residual = system.residual(v)
+            self._floor = EPS * system.noise(v)
         self._step = v
-        self._floor = EPS * system.noise(v)
 
     @property
     def residual(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isfinite, sqrt
 from numbers import Real
 from typing import Any
@@ -66,6 +66,9 @@ def continuation(
     if not callable(problem):
         msg = f"`problem` is {type(problem).__name__}, expected a callable from a value of the parameter to a problem"
         raise TypeError(msg)
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        msg = f"`values` is {type(values).__name__}, expected a list of numbers"
+        raise TypeError(msg)
     targets = [_number(v) for v in values]
     if not targets:
         msg = "`values` is empty, expected the values of the parameter in the order in which they are taken"
@@ -78,7 +81,8 @@ def continuation(
             following = target if halvings == 0 else _between(reached, target, halvings)
             found = solve(problem(following), start=start if last is None else last, **options)
             if found.status is Status.INTERRUPTED:
-                return found
+                message = f"{found.message}, at {following:.6g} on the way to {target:.6g}"
+                return dataclasses.replace(found, message=message)
             if found.status is not Status.FAILED:
                 last, reached, halvings = found, following, max(halvings - 1, 0)
                 continue

@@ -28,7 +28,7 @@ from sepnet.operators import Operator
 from sepnet.problems import Galerkin, LeastSquares, Problem
 from sepnet.solvers.kronecker_sum import KroneckerSum
 from sepnet.solvers.lifting import Lift
-from sepnet.solvers.nonlinear_newton import DIVERGED, NewtonIterate, NoStepError, run_newton
+from sepnet.solvers.nonlinear_newton import DIVERGED, TOO_SHORT, NewtonIterate, NoStepError, run_newton
 from sepnet.solvers.nonlinear_system import breaks_of, split_term
 from sepnet.solvers.nonlinear_trains import ValueTrains
 from sepnet.solvers.options import DEFAULT_RANK, Options
@@ -187,7 +187,9 @@ class _LowRankIterate(NewtonIterate):
         self, equation: _Equation, lifted: Function | None, v: Function, options: Options, solve_linear: Solver
     ) -> None:
         self.equation, self.lifted, self.v, self.options, self._solve = equation, lifted, v, options, solve_linear
-        self._residual, self._floor = equation.residual(self.with_data(v))
+        # A start may leave the range of numbers.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._residual, self._floor = equation.residual(self.with_data(v))
         self._step = v
         self._order = options.order
         self.most = (options.rank or DEFAULT_RANK) - (0 if lifted is None else lifted.rank)
@@ -325,6 +327,8 @@ def solve_by_low_rank(problem: Problem, lift: Lift, options: Options, solve_line
         status, message = Status.RANK_LIMITED, ""
     if status is Status.CONVERGED and residual > options.goal:
         status, message = Status.STAGNATED, "no correction lowers the residual: refine the mesh, or raise rank="
+        if options.dtype != np.float64 and iterate.residual <= options.goal * reference:
+            message = TOO_SHORT.format(options.dtype)
     solution = Solution(
         u=there,
         residual=residual,

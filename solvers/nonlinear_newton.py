@@ -15,7 +15,7 @@ import numpy as np
 from sepnet.solvers.progress import make_progress
 from sepnet.solvers.record import Record, Status
 
-__all__ = ["NewtonIterate", "NewtonOutcome", "NoStepError", "run_newton"]
+__all__ = ["DIVERGED", "TOO_SHORT", "NewtonIterate", "NewtonOutcome", "NoStepError", "run_newton"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,12 @@ STATIONARY = 1e-2
 DIVERGED = (
     "Newton's method does not get on from here: give start= from the solution of an easier problem (a coarser mesh, a "
     "larger viscosity), follow the solution with sn.continuation, or check that there is a solution"
+)
+
+TOO_SHORT = "the solution was found, and loses its accuracy in {}: take dtype='float64', or raise tol="
+BEYOND = (
+    "the residual of `start`, or of the initial and boundary data, is beyond the range of numbers: give a start nearer "
+    "to a solution, or scale the unknown"
 )
 
 
@@ -119,7 +125,14 @@ def run_newton(
         Whether to stop at the goal, or to go on to the discrete solution.
     progress, callback
         As in `solve`.
+
+    Raises
+    ------
+    ValueError
+        If the residual where it begins is not finite.
     """
+    if not isfinite(iterate.residual):
+        raise ValueError(BEYOND)
     began, history = time.perf_counter(), [Record(0, iterate.rank, iterate.residual / reference, 0.0)]
     meter = make_progress(progress, "Newton steps")
 
@@ -154,7 +167,9 @@ def run_newton(
                 return ended(Status.STAGNATED)
             if settled or (low and iterate.residual > before / 2):
                 return ended(Status.CONVERGED)
-        return ended(Status.STAGNATED, f"not settled after {MAX_STEPS} Newton steps")
+        if iterate.residual <= goal * reference:
+            return ended(Status.CONVERGED)
+        return ended(Status.FAILED, f"not settled after {MAX_STEPS} steps. {DIVERGED}")
     except KeyboardInterrupt:
         return ended(Status.INTERRUPTED, "interrupted from the keyboard")
     finally:

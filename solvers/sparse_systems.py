@@ -20,8 +20,9 @@ from sepnet.solvers.axis_matrices import AxisMatrices
 
 __all__ = ["solve_sparse"]
 
-# The ridge on small weight matrices, in units of round-off: columns may be nearly parallel.
-RIDGE = 4.0
+# The ridge on small weight matrices, in units of round-off, since columns may be nearly parallel; its growth after a
+# failure, and the largest, in units of the root of round-off.
+RIDGE, GROWTH, LARGEST = 4.0, 100.0, 100.0
 # Shifts closer than this are one, and share a factorisation.
 EQUAL = 1e-13
 # Conjugate gradients: the residual, in the norm of the preconditioner, relative to that of the load, at which they
@@ -53,17 +54,32 @@ def solve_sparse(axis: AxisMatrices, weights: np.ndarray, load: np.ndarray) -> n
     scales = [float(np.abs(a.diagonal()).mean()) or 1.0 for a in axis.entries]
     weights = np.asarray([s * (w + w.T) / 2 for s, w in zip(scales, weights, strict=True)], dtype=np.float64)
     matrices = [a.astype(np.float64) / s for s, a in zip(scales, axis.entries, strict=True)]
+    eps = float(np.finfo(load.dtype).eps)
+    ridge = RIDGE * eps
+    while True:
+        try:
+            return np.asarray(_solved(matrices, weights, ridge, load), dtype=load.dtype)
+        except ValueError:
+            ridge *= GROWTH
+            if ridge > LARGEST * eps**0.5:
+                raise
+
+
+def _solved(
+    matrices: Sequence[scipy.sparse.csr_array], weights: np.ndarray, ridge: float, load: np.ndarray
+) -> np.ndarray:
+    """Solve with a ridge on all weights, each by its own size: their sum alone would leave single ones below zero."""
+    weights = weights.copy()
+    diagonals = np.einsum("jii->ji", weights)
+    sizes = np.abs(diagonals)
+    diagonals += ridge * (sizes + sizes.mean(axis=1, keepdims=True))
     metric = np.sum(weights, axis=0)
-    diagonal = np.einsum("ii->i", metric)
-    diagonal += RIDGE * float(np.finfo(load.dtype).eps) * (diagonal + diagonal.mean())
-    if not (diagonal > 0.0).all():
+    if not (np.diagonal(metric) > 0.0).all():
         msg = "the weights of a mesh axis are not positive definite"
         raise ValueError(msg)
     if len(matrices) <= 2:
-        solution = _decoupled(matrices, weights, metric, load)
-    else:
-        solution = _iterated(matrices, weights, metric, load)
-    return np.asarray(solution, dtype=load.dtype)
+        return _decoupled(matrices, weights, metric, load)
+    return _iterated(matrices, weights, metric, load)
 
 
 def _decoupled(

@@ -140,6 +140,16 @@ def test_every_problem_runs(name, tmp_path):
     assert "<svg" in (tmp_path / "p.svg").read_text()
 
 
+def test_a_mesh_is_drawn_and_not_saved(tmp_path, capsys):
+    pytest.importorskip("skfem")
+    assert cli.main(["solve", "heat-mesh", "--cells", "8", "--plot", "p.png"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+    assert "field of 33 x 64 x 64 points" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["solve", "heat-mesh", "--save", "u.h5"])
+    assert "files hold no meshes" in capsys.readouterr().err
+
+
 def test_options_reach_the_solver(tmp_path, monkeypatch):
     seen = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -283,9 +284,62 @@ def test_refused() -> None:
         sn.affine(BOX, ["x", "y", "z"], np.ones((3, 3)))
     with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
         sn.affine(BOX, ["x", "y", "z"], np.eye(2))
+    with pytest.raises(ValueError, match=r"`names` is .* expected 3: one for each"):
+        sn.affine(BOX, "abcd", np.eye(3))
+    with pytest.raises(TypeError, match="`matrix` is 'eye', expected an array"):
+        sn.affine(BOX, "abc", "eye")
+    with pytest.raises(TypeError, match="`rate` is None"):
+        sn.rotating(TURNING, ("xi", "eta"), rate=None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected two axes and others for time and rate"):
+        sn.rotating(TURNING, ("xi", "xi"))
+    with pytest.raises(TypeError, match="`jacobian` is int, expected a callable"):
+        sn.CoordinateMap(BOX, "xyz", np.copy, np.copy, 1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected a radius from 0 on"):
         sn.polar(sn.TensorSpace(r=LINE, theta=UNIT))
     with pytest.raises(ValueError, match="'spin'"):
         sn.rotating(TURNING, ("xi", "eta"), rate="spin")
     with pytest.raises(TypeError, match="`reference` is int"):
         M(random_cp(RING, 1, 0)).error(1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["polar", "affine", "rotating"])
+def test_ready_made_maps_survive_a_pickle(name: str) -> None:
+    M = MAPS[name]
+    u = M(random_cp(M.space, 2, 3))
+    again = pickle.loads(pickle.dumps(u))
+    low, high = np.array([basis.domain for basis in M.space.bases]).T
+    x = M.to_physical(low + (high - low) * np.random.default_rng(0).random((20, M.space.dim)))
+    np.testing.assert_array_equal(again(x), u(x))
+    assert repr(again.map) == f"CoordinateMap({', '.join(M.space.names)} -> {', '.join(M.names)})"
+
+
+def test_units_and_far_origins_are_no_reason_to_refuse() -> None:
+    """Central differences far from the origin are round-off, and a matrix in mixed units is not singular."""
+    far = sn.TensorSpace(a=sn.BSpline((1e9, 1e9 + 1), cells=2), b=UNIT)
+    assert sn.affine(far, "xy", [[1, 2], [0, 1]]).volume.terms[0].weight == pytest.approx(1.0)
+    near = sn.TensorSpace(a=UNIT, b=UNIT)
+    for matrix, offset in (([[1, 2], [0, 1]], [1e9, 0]), (np.diag([1e-9, 1e9]), None), ([[1e-6, 300], [0, 1]], None)):
+        M = sn.affine(near, "xy", matrix, offset)
+        assert M.volume.terms[0].weight == pytest.approx(abs(np.linalg.det(matrix)))
+    with pytest.raises(ValueError, match="along 'a'"):  # what is wrong stays wrong there
+        sn.CoordinateMap(far, ("x", "y"), np.copy, np.copy, lambda q: np.tile(2 * np.eye(2), (len(q), 1, 1)))
+
+
+@pytest.mark.filterwarnings("ignore:_power on axis 'r' is not resolved")  # 1 / r at the pole, where r dr counts it
+def test_a_disc_is_solved_with_its_pole() -> None:
+    """By the closed form: -Laplace (1 - r**2)(1 + x) = 4 + 8 x, rates as elsewhere."""
+    errors = []
+    for cells in (8, 16):
+        V = sn.TensorSpace(
+            r=sn.BSpline((0, 1), cells=cells, zero="right"), theta=sn.BSpline((0, TURN), cells=cells, periodic=True)
+        )
+        M = sn.polar(V)
+        form = sn.inner(M.volume * M.d.x, M.d.x) + sn.inner(M.volume * M.d.y, M.d.y)
+        u = M(sn.solve(sn.Galerkin(form, source=M.volume * (4 + 8 * M.coordinates[0])), tol=1e-6).u)
+        errors.append(u.error(lambda p: (1 - (p**2).sum(axis=1)) * (1 + p[:, 0]), n=10_000).value)
+    assert errors[1] < errors[0] / 14  # p + 1 = 4
+    with pytest.raises(ValueError, match=r"singular at r = 0, .* sn.inner"):
+        M.stiffness()
+    with pytest.raises(ValueError, match=r"singular at the image of `points\[1\]`, r = 0"):
+        u.gradient([[0.1, 0.0], [0.0, 0.0]])
+    assert u([[0.0, 0.0]])[0] == pytest.approx(1.0, abs=1e-4)

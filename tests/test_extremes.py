@@ -250,8 +250,16 @@ def test_namespaces(xp: Backend) -> None:
     assert np.abs(to_host(M(xp.asarray([[0.4], [1.0]]))) - 2).max() < 0.1
 
 
+def test_no_places() -> None:
+    found = peaks(random_cp(BOX, 1), ["x", "y"], np.zeros((0, 1)))
+    assert found.values.shape == (0,)
+    assert found.points.shape == (0, 3)
+
+
 def test_bad_input() -> None:
     u = random_cp(BOX, 1)
+    mesh = sn.MatrixAxis(4, mass=np.eye(4))
+    on_mesh = sn.CP(sn.TensorSpace(s=mesh, a=sn.Legendre((0, 1), 2)), [np.ones((4, 1)), np.ones((3, 1))])
     for wrong, error, match in (
         (lambda: peaks(3, ["x"]), TypeError, "`u` is int"),
         (lambda: peaks(u, ["q"]), ValueError, "over"),
@@ -262,6 +270,10 @@ def test_bad_input() -> None:
         (lambda: peaks(u, ["x", "y"], [[np.nan]]), ValueError, "outside"),
         (lambda: maximum(u, ["x", "a", "y"]), ValueError, "all axes"),
         (lambda: maximum(u, ["x"], tol=0), ValueError, "tol"),
+        (lambda: peaks(u, at=[[1.0]]), ValueError, "`at` is given, but `over` names all axes"),
+        (lambda: peaks(sn.CP(BOX, [np.full((n, 1), np.nan) for n in BOX.shape])), ValueError, "not finite"),
+        (lambda: peaks(u, seed=-1), ValueError, "`seed` is -1"),
+        (lambda: maximum(on_mesh, ["a"]), TypeError, r"restrict\(s=3\)"),
     ):
         with pytest.raises(error, match=match):
             wrong()  # type: ignore[no-untyped-call]

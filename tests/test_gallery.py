@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -297,7 +298,7 @@ def test_gallery_holds_the_promised_problems():
     assert list(vsna.GALLERY) == [
         "poisson-kan", "poisson-peak", "poisson-1", "heat", "advection-diffusion", "plume-corotating", "ring", "robin",
         "periodic-heat", "interface", "burgers", "burgers-nu", "burgers-inviscid", "allen-cahn", "reaction-diffusion",
-        "laser",
+        "laser", "heat-mesh",
     ]  # fmt: skip
     for name in vsna.GALLERY:
         assert vsna.make(name, cells=4).name == name
@@ -357,3 +358,32 @@ def test_bad_constants_are_named(name, constants, message):
 )
 def test_cells_scale_or_are_set_per_axis(cells, expected):
     assert mesh(cells, {"x": 30, "t": 10, "k": 2}) == expected
+
+
+# --- on a mesh ----------------------------------------------------------------------------------------------------
+
+
+def test_the_mesh_has_its_order_in_the_norm_of_the_mass():
+    """Points of a mesh axis are drawn as often as their mass says, so the measured error is that of L2."""
+    pytest.importorskip("skfem")
+    errors = []
+    for cells in (8, 16, 32):
+        case = vsna.heat_mesh(cells)
+        u = sn.solve(case.problem, **case.options).u
+        errors.append(case.measure(u))
+    rates = np.log2([a.value / b.value for a, b in itertools.pairwise(errors)])
+    assert (rates > 1.9).all()  # linear triangles
+    mesh = case.space.axes["s"]
+    space = case.space
+    number, one = np.arange(mesh.size), np.ones(mesh.size)
+    wave = case.reference(np.stack([number, 0.5 * one, one], axis=1))  # at the middle of the time, for kappa = 1
+    rise = space.axes["t"].interpolate(np.sin(math.pi * space.nodes["t"]))
+    inverse = space.axes["kappa"].interpolate(1 / space.nodes["kappa"])
+    # splines miss sine and inverse by 1e-4, at right angles to what the mesh misses
+    exact = sn.CP(space, [wave[:, None], rise[:, None], inverse[:, None]])
+    # the diagonal of the mass in the place of the mass: of the order of (pi h)**2 in each direction
+    assert errors[-1].value == pytest.approx((u - exact).norm() / exact.norm(), rel=2 * (math.pi / 16) ** 2)
+    count = 10**5
+    seen = np.bincount(mesh.spread((np.arange(count) + 0.5) / count).astype(int), minlength=mesh.size)
+    weights = mesh.mass.diagonal()
+    np.testing.assert_allclose(seen, count * weights / weights.sum(), rtol=0, atol=1.0)

@@ -191,6 +191,12 @@ def test_equal_cells_stay_equal_to_the_last_bit():
         (dict(domain=(0, 1), cells=4, continuity={2.0: 0}, periodic=True), ValueError, "names 2, expected places"),
         (dict(domain=(0, 1), cells=4, continuity={"left": 0}), TypeError, "a key of `continuity`"),
         (dict(domain=(0, 1), cells=4, continuity={math.nan: 0}), ValueError, "`continuity` names nan"),
+        (dict(domain=(0, 1), cells=4, continuity={0.5: 0, 0.5 + 2e-16: 1}), ValueError, "which are one break"),
+        (
+            dict(domain=(0, 1), cells=4, continuity={0.0: 0, 1.0: 1}, periodic=True),
+            ValueError,
+            "0.0 and 1.0, which are",
+        ),
         (dict(domain=(0, 1), cells=4, continuity={0.5: 3}), ValueError, "`continuity` is 3, expected .* -1 to 2"),
         (dict(breaks=(0, 0.5, 1), continuity={0.4: 0}), ValueError, "none of the `breaks` .the nearest is 0.5.: add"),
         (dict(domain=(0, 1), cells=1, continuity={0.4: 0}), ValueError, "into 2 parts: give more cells"),

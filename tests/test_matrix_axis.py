@@ -72,7 +72,9 @@ def test_compression_is_certified_in_the_mass_of_the_axis(basis, rank, seed):
     assert (short - 2 * train).norm() <= 1.1e-9 * short.norm()
     there_and_back = sn.Tucker.from_train(train).to_train()
     assert (there_and_back - train).norm() <= 1e-11 * train.norm()
-    assert train.to_cp(1e-6, rank=rank).error <= 1e-6
+    # a fit by products may stop at a local minimum: what is certified is the distance that it says
+    found = train.to_cp(1e-6, rank=rank)
+    assert (found.function - v).norm() == pytest.approx(found.error * v.norm(), rel=1e-6, abs=1e-11 * v.norm())
 
 
 def test_coordinates_are_numbers_of_dofs():
@@ -152,6 +154,9 @@ EYE = scipy.sparse.eye_array(3)
         ({"size": 3, "mass": EYE, "terms": {"k": np.eye(2)}}, ValueError, "shape"),
         ({"size": 3, "mass": EYE, "loads": {"f": np.ones(2)}}, ValueError, r"expected \(3,\)"),
         ({"size": 3, "mass": EYE, "points": np.ones(3)}, ValueError, r"expected \(3, k\)"),
+        ({"size": 3, "mass": EYE, "points": "places"}, TypeError, "`points` is str"),
+        ({"size": 3, "mass": EYE, "points": [[0.0], [np.nan], [1.0]]}, ValueError, "`points` has .* not finite"),
+        ({"size": 3, "mass": EYE, "terms": {1: EYE}}, TypeError, "`terms` has the key 1, expected a name"),
     ],
 )
 def test_bad_matrices_are_refused(arguments, error, message):
@@ -202,6 +207,28 @@ def form(V):
     return sn.inner(V.identity, V.identity, s="stiffness")
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parallel_columns_do_not_stop_a_solve(count):
+    """More columns than the solution needs: weights of rank one, and below zero by round-off."""
+    axis = assembled(LINE)
+    names = ["stiffness", "weight", "mass"][:count]
+    ones = np.ones((3, 3))
+    weights = np.stack([ones - 10 * EPS * np.eye(3) * (k == count - 1) for k in range(count)])
+    load = axis.loads["unit"][:, None] * np.ones(3)
+    entries = tuple(axis.terms[name] for name in names)
+    stack = AxisMatrices("sparse", np.zeros((axis.size, count, 0)), None, axis.size - 1, None, entries)
+    found = solve_sparse(stack, weights, load)
+    total = sum(axis.terms[name] for name in names)
+    np.testing.assert_allclose(total @ found.sum(axis=1), axis.loads["unit"], rtol=1e-6)
+
+
+def test_data_on_another_mesh_are_refused():
+    V, other = space(), assembled(FREE)
+    source = sn.CP(sn.TensorSpace(s=other), [np.ones((other.size, 1))])
+    with pytest.raises(ValueError, match="data live on another axis than 's'"):
+        sn.solve(sn.Galerkin(form(V), source=source))
+
+
 def test_what_does_not_go_together_is_refused():
     V = space()
     problem = sn.Galerkin(form(V), source=1)
@@ -249,13 +276,34 @@ def test_scalar_solves_are_the_coupled_system(n, rank, count, seed):
     np.testing.assert_allclose(solve_sparse(axis, weights, load), expected, atol=1e-7 * np.abs(expected).max())
 
 
+def test_single_precision_matrices_are_symmetric_up_to_their_own_round_off():
+    mass = scipy.sparse.csr_array(np.array([[2, 1], [1, 2]], dtype=np.float32))
+    mass.data[1] += np.finfo(np.float32).eps
+    assert MatrixAxis(2, mass=mass).size == 2
+    assert MatrixAxis(2, mass=mass.toarray()).size == 2
+    with pytest.raises(ValueError, match="not symmetric"):
+        MatrixAxis(2, mass=mass.astype(np.float64))
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "tt"}, {"method": "full"}])
+def test_what_no_matrix_sees_is_refused(options):
+    # Constants: nothing determines them, and the load 1 has no solution, which round-off hid behind 1e14.
+    V = sn.TensorSpace(s=assembled(FREE), kappa=sn.Legendre((1, 2), 4))
+    kappa, one = V.coordinates[1], V.identity
+    a = sn.inner(kappa * one, one, s="stiffness")
+    with pytest.raises(ValueError, match=r"does not determine its solution|singular up to round-off"):
+        sn.solve(sn.Galerkin(a, source=1), tol=1e-6, **options)
+    held = a + sn.inner(one, one, s="weight")
+    assert sn.solve(sn.Galerkin(held, source=1), tol=1e-6, **options).converged
+
+
 def test_indefinite_forms_are_refused():
     V = space()
     negative = sn.inner(V.coordinates[1] * V.identity, V.identity, s="stiffness") - 1e4 * sn.inner(
         V.identity, V.identity
     )
     for method in ("als", "auto"):
-        with pytest.raises(ValueError, match=r"not positive|not coercive"):
+        with pytest.raises(ValueError, match=r"method='full'|not coercive"):
             sn.solve(sn.Galerkin(negative, source=1), method=method, tol=1e-4)
 
 

@@ -14,6 +14,7 @@ from support import EXAMPLES
 import sepnet as sn
 from sepnet.functions import CP
 from sepnet.nonlinear import NonlinearOperator
+from sepnet.solvers import nonlinear_newton
 from sepnet.solvers.lifting import make_lift
 from sepnet.solvers.nonlinear_continuation import continuation
 from sepnet.solvers.nonlinear_grid import Grid as TensorGrid
@@ -173,6 +174,8 @@ def test_faces():
         (lambda u, V: u**-1, TypeError, "integer >= 0"),
         (lambda u, V: 1 / u, TypeError, "multiply the equation by the denominator"),
         (lambda u, V: np.exp(u), TypeError, "only polynomials"),
+        (lambda u, V: np.ones(3) * u, TypeError, "an array of shape"),
+        (lambda u, V: u + np.ones(3), TypeError, "an array of shape"),
         (lambda u, V: V.d.x(3), TypeError, "L.apply"),
         (lambda u, V: u + space(4).unknown, ValueError, "different spaces"),
         (lambda u, V: space(4).d.x(u), ValueError, "rebind"),
@@ -471,6 +474,8 @@ def test_continuation_follows_a_solution_and_stops_at_the_turn():
         continuation(hump, [])
     with pytest.raises(TypeError, match="callable"):
         continuation(3, [1])
+    with pytest.raises(TypeError, match="`values` is int"):
+        continuation(hump, 3)
     with pytest.raises(ValueError, match="finite"):
         continuation(hump, [1, math.nan])
 
@@ -485,6 +490,38 @@ def test_continuation_halves_the_way():
     assert continuation(problem, [0.5, 3.9], tol=1e-8).converged
     assert asked[0] == 0.5
     assert asked[-1] == 3.9
+
+
+def test_continuation_does_not_follow_what_is_not_settled(monkeypatch):
+    # Least squares beyond the turn: Gauss and Newton's steps go on for ever, and settle nowhere.
+    monkeypatch.setattr(nonlinear_newton, "MAX_STEPS", 8)
+    V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=8, zero="both"))
+    u, d = V.unknown, V.d
+    lost = continuation(lambda rate: sn.LeastSquares((d.x**2)(u) + rate * (1 + u + u**2 / 2)), [1, 50], tol=1e-2)
+    assert lost.status is sn.Status.FAILED
+    assert lost.residual < 2e-2  # that of a solution; beyond the turn it is 0.7
+    assert "followed up to" in lost.message
+
+
+def test_an_interrupted_continuation_says_where_it_is():
+    stopped = continuation(hump, [1, 3], tol=1e-8, callback=lambda record: record.sweep == 2)
+    assert stopped.status is sn.Status.INTERRUPTED
+    assert "on the way to 1" in stopped.message
+
+
+@pytest.mark.parametrize("method", ["full", "als"])
+def test_a_start_beyond_the_range_of_numbers_is_refused(method):
+    V = sn.TensorSpace(x=sn.BSpline((0, 1), cells=4), y=sn.BSpline((0, 1), cells=4))
+    start = sn.CP(V, [np.full((n, 1), 1e100) for n in V.shape])
+    with pytest.raises(ValueError, match=r"`start`.* beyond the range of numbers"):
+        sn.solve(sn.LeastSquares(V.unknown**2 - 1), start=start, method=method, tol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["full", "als"])
+def test_single_precision_that_does_not_suffice_is_named(method):
+    solution = sn.solve(hump(3), tol=1e-10, dtype="float32", method=method)
+    assert not solution.converged
+    assert "float32" in solution.message
 
 
 def test_a_start_is_used_and_any_mesh_will_do():

@@ -245,6 +245,18 @@ def test_a_series_is_a_collection_of_files_with_their_times(tmp_path):
     assert len(list((tmp_path / "one").iterdir())) == 1
 
 
+def test_names_are_written_whatever_they_are(tmp_path):
+    meshio = pytest.importorskip("meshio")
+    u = random_cp(BOX, 2)
+    write_vtk(tmp_path / "u.vtu", {'a <b> & "c"': u}, x=3, y=2, z=0.5, t=1.0)
+    assert list(meshio.read(tmp_path / "u.vtu").point_data) == ['a <b> & "c"']
+    with pytest.raises(ValueError, match="'u_gradient' is a function and the gradient of another one"):
+        write_vtk(tmp_path / "v.vtu", {"u": u, "u_gradient": u}, x=3, y=2, z=0.5, t=1.0, gradient=True)
+    with pytest.raises(TypeError, match=r"'u' is Mapped, .* write its `.u`"):
+        write_vtk(tmp_path / "v.vtu", sn.affine(BOX, ["a", "b", "c", "e"], np.eye(4))(u), x=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["u.vtu"]
+
+
 def test_files_are_not_begun_when_something_is_wrong(tmp_path):
     pytest.importorskip("meshio")
     u = random_cp(BOX, 2)

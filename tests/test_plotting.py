@@ -127,6 +127,8 @@ def test_pictures_refuse_what_they_cannot_draw(plume, tmp_path):
         ("use plot.cut for curves", {"at": {**rest, "y": 0}}),
         ("`window` names 'z', expected one of the axes drawn, x, y", {"at": rest, "window": {"z": (0, 1)}}),
         (r"window of the axis 'x' is \(1, 0\)", {"at": rest, "window": {"x": (1, 0)}}),
+        (r"window of the axis 'x' is \(0, 9\)", {"at": rest, "window": {"x": (0, 9)}}),
+        (r"window of the axis 'x' is \(0, 0.1, 1\)", {"at": rest, "window": {"x": (0, 0.1, 1)}}),
         ("`name` is 'x', which is an axis", {"at": rest, "name": "x"}),
         ("`units` names 'q'", {"at": rest, "units": {"q": "m"}}),
         (r"position on axis 't' has shape \(0,\)", {"at": {**rest, "t": []}}),
@@ -138,6 +140,20 @@ def test_pictures_refuse_what_they_cannot_draw(plume, tmp_path):
             plotting.slices(u, case.reference, **options)
     with pytest.raises(TypeError, match="position on axis 't' is 'last', expected a real number"):
         plotting.slices(u, at={**rest, "t": "last"})
+    for message, options in (
+        ("`at` is ..., expected a mapping", {"at": [1]}),
+        ("`window` is ..., expected a mapping", {"at": rest, "window": [1]}),
+    ):
+        with pytest.raises(TypeError, match=message):
+            plotting.slices(u, **options)
+    mapped = sn.affine(u.space, "abcdef", np.eye(6))(u)
+    for draw in (
+        lambda: plotting.slices(mapped, at=rest),
+        lambda: plotting.cut(mapped, case.reference, axis="x", at=rest),
+        lambda: plotting.animate(mapped, tmp_path / "u.gif"),
+    ):
+        with pytest.raises(TypeError, match=r"`u` is Mapped, whose function of the computational .* is its `.u`"):
+            draw()
     with pytest.raises(ValueError, match="expected at most 2 such axes: give omega a number"):
         plotting.slices(u, x="x", at={"y": [0, 0.1], "z": [0], "t": 1, "omega": [0, 1], "kappa": 1e-3})
     with pytest.raises(ValueError, match="a value is not finite"):
@@ -155,6 +171,14 @@ def test_pictures_refuse_what_they_cannot_draw(plume, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------- a function alone
+
+
+def test_positions_far_from_the_origin_are_told_apart():
+    pytest.importorskip("matplotlib")
+    far = sn.TensorSpace(x=sn.BSpline((0, 1), cells=2), y=sn.BSpline((1e6, 1e6 + 1), cells=2))
+    figure = plotting.slices(random_cp(far, 1), x="x", at={"y": [1e6, 1e6 + 0.25]})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["y = 1000000", "y = 1000000.25"]
+
 
 FLAT = sn.TensorSpace(**{name: sn.BSpline((0, 2), cells=3) for name in "xytk"})
 
@@ -286,6 +310,7 @@ def test_animations_refuse_what_they_cannot_film(tmp_path, monkeypatch):
         (ValueError, "`frames` is 0", "u.gif", {**good, "frames": 0}),
         (TypeError, "`frames` is 0.5", "u.gif", {**good, "frames": 0.5}),
         (ValueError, "`fps` is 0", "u.gif", {**good, "fps": 0}),
+        (ValueError, "`frames` is 0", "u.gif", {**good, "frames": np.int64(0)}),
         (ValueError, "position on axis 't' is 3.0", "u.gif", {**good, "frames": [3.0]}),
     ):
         with pytest.raises(error, match=message):

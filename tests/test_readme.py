@@ -31,7 +31,9 @@ LISTINGS = (
 )
 
 
-@pytest.mark.parametrize("path", [f"docs/{name}.md" for name in LISTINGS])
+@pytest.mark.parametrize(
+    "path", [*(f"docs/{name}.md" for name in LISTINGS), pytest.param("docs/laser.md", marks=pytest.mark.slow)]
+)
 def test_listing_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = blocks(path)

@@ -245,6 +245,51 @@ def test_a_peak_far_narrower_than_the_cells_is_found():
     assert S([[0.371, 0.62, 0.113]])[0] == pytest.approx(1.0, abs=1e-3)
 
 
+def spike(p):
+    """One part in a hundred, in 1e-4 of the box, upon a constant: its values are not large, its error is."""
+    return 1 + 1e-2 * np.exp(-((p - np.array([0.31, 0.77])) ** 2).sum(axis=1) / (2 * 0.004**2))
+
+
+def corner(p):
+    return 1 / (0.02 + p.sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("f", "names", "tol", "cells", "degree"),
+    [(corner, "xyz", 1e-4, 8, 3), (corner, "xyz", 1e-4, 4, 7), (spike, "xy", 1e-6, 8, 3), (spike, "xy", 1e-6, 1, 1)],
+)
+def test_what_is_in_doubt_covers_corners_and_narrow_parts(f, names, tol, cells, degree):
+    """Where few or no random points are: bounds count with it."""
+    S = separate(f, space(names, cells=cells, degree=degree), tol)
+    points = fresh(S.space, 20000)
+    places = [points, points**6, 1 - points**6, 0.02 * (points - 0.5) + np.array([0.31, 0.77, 0.5])[: S.space.dim]]
+    error = max(np.abs(S(q) - f(q)).max() for q in places)
+    assert error <= S.doubt
+    assert S.doubt <= 3 * error  # and it is not a guess
+
+
+@pytest.mark.parametrize("cells", [1, 8])
+def test_a_narrow_part_upon_a_constant_is_refined(cells):
+    S = separate(spike, space("xy", cells=cells), 1e-6)
+    assert S.converged
+    assert S.function.rank == 2
+    assert S([[0.31, 0.77]])[0] == pytest.approx(1.01, abs=1e-5)
+
+
+def test_splines_at_their_finest_are_as_good_as_they_are():
+    """Some 257 hat functions an axis, and not the coarsest of them: h**2 of a wave, 40**2 / 8 / 256**2 of its size."""
+    S = separate(lambda p: np.sin(40 * p[:, 0] * p[:, 1]), space("xy", cells=1, degree=1), 1e-6)
+    assert S.status is SeparationStatus.MESH_LIMITED
+    assert S.error.value < 40**2 / 8 / 256**2
+
+
+def test_splines_that_end_before_a_singular_corner_are_said():
+    """The measured error may be that of a smaller tolerance: what no random point sees is not resolved."""
+    S = separate(lambda p: np.sqrt(p.sum(axis=1)), space("xy", cells=1, degree=1), 1e-6)
+    assert S.largest > 1e-3
+    assert S.status is SeparationStatus.MESH_LIMITED
+
+
 # ------------------------------------------------------------------------------------------------------ simple things
 
 
@@ -369,6 +414,8 @@ def test_a_tensor_that_records_gradients_is_refused():
         ({"rank": 0}, ValueError, "`rank` is 0"),
         ({"rank": 1.5}, TypeError, "`rank` is 1.5"),
         ({"format": "dense"}, ValueError, "`format` is 'dense'"),
+        ({"seed": -1}, ValueError, "`seed` is -1"),
+        ({"seed": "no"}, TypeError, "`seed` is 'no'"),
     ],
 )
 def test_arguments_out_of_range(arguments, error, text):
@@ -446,4 +493,10 @@ def test_it_is_a_coefficient_wherever_one_is_taken():
     np.testing.assert_allclose(slope(points, V.names), 2 * px * pt * exact + px**2, atol=1e-5)
     with pytest.raises(TypeError):
         S * "no"
+    assert (np.float64(2) * S).doubts == (2 * S).doubts
+    for refused in (lambda: 1 / S, lambda: np.float64(1) / S, lambda: np.ones(3) * S, lambda: np.sin(S)):
+        with pytest.raises(
+            TypeError, match=r"separate the quotient|write the reciprocal|expected a real number|sn.apply"
+        ):
+            refused()
     assert re.match(r"Separation into CP\(rank=", repr(S))

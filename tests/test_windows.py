@@ -273,6 +273,7 @@ HEAT = sn.LeastSquares(PLAIN.d.t - PLAIN.d.x**2, initial={"t": 0})
             "has no cells to share out",
         ),
         (lambda: march(HEAT, 2).restrict(x=0.5), ValueError, "'t' is missing"),
+        (lambda: march(HEAT, 2).restrict(t="end"), TypeError, "t is 'end', expected a real number"),
     ],
 )
 def test_bad_arguments(make, error, message):
@@ -281,6 +282,12 @@ def test_bad_arguments(make, error, message):
 
 
 S = spaces(t=sn.Legendre((0, 1), 4))
+
+
+def test_windows_far_from_the_origin_are_told_apart():
+    V = spaces(t=sn.BSpline((1e6, 1e6 + 1), cells=4))
+    run = march(sn.LeastSquares(V.d.t - V.d.x**2, initial={"t": 0}), 2)
+    assert "1000000 to 1000000.5  CONVERGED" in repr(run)
 
 
 def test_windows_keep_grading_and_continuity():

@@ -345,6 +345,21 @@ class Basis(ABC):
             return 2 * self.degree + 1
         return whole_number("exactness", exactness, at_least=0, at_most=MOST_POINTS)
 
+    def spread(self, shares: np.ndarray) -> np.ndarray:
+        """Return the points below which lie the given shares of the domain.
+
+        Parameters
+        ----------
+        shares : ndarray (n,)
+            Numbers in [0, 1); uniform ones give points that are uniform in the measure of the axis.
+
+        Returns
+        -------
+        ndarray (n,), float64
+        """
+        low, high = self.domain
+        return np.asarray(low + (high - low) * shares)
+
     def interpolate(self, samples: Any) -> np.ndarray:
         """Return the coefficients of the function that takes the values `samples` at `nodes`.
 

@@ -37,7 +37,8 @@ def joined(
     Raises
     ------
     TypeError, ValueError
-        If a place is no number, not inside the domain or none of `breaks`, or there are fewer cells than parts.
+        If a place is no number, not inside the domain, none of `breaks` or named twice, or there are fewer cells than
+        parts.
 
     Examples
     --------
@@ -58,6 +59,7 @@ def joined(
         inner = [place for place, _ in entries if low + slack < place < high - slack]
         edges = tuple(_divided(np.array(edges), inner, slack).tolist())
     result: list[Any] = [degree - 1] * (len(edges) - 2 + periodic)
+    named: dict[int, float] = {}
     for place, smooth in entries:
         at = int(np.argmin(np.abs(np.array(edges) - place)))
         if abs(edges[at] - place) > slack:
@@ -67,7 +69,11 @@ def joined(
             )
             raise ValueError(msg)
         # The first and the last break are both the seam, whose entry is the last.
-        result[at - 1 if 0 < at < len(edges) - 1 else -1] = smooth
+        entry = at - 1 if 0 < at < len(edges) - 1 else len(result) - 1
+        if entry in named:
+            msg = f"`continuity` names {named[entry]!r} and {place!r}, which are one break: leave one of them out"
+            raise ValueError(msg)
+        named[entry], result[entry] = place, smooth
     return edges, result
 
 

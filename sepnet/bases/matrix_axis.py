@@ -34,8 +34,10 @@ UNIT = "unit"
 
 # A coordinate this close to a whole number is one, in single precision too.
 WHOLE = 1e-3
-# A mass matrix counts as symmetric up to this share of its largest entry: assembly adds up a few terms an entry.
-SYMMETRIC = 1e-12
+# A matrix counts as symmetric up to this multiple of round-off times its largest entry: assembly adds up a few terms an
+# entry, in the precision in which it was given.
+SYMMETRIC = 5e3
+EPS = float(np.finfo(np.float64).eps)
 
 
 class Assembled(Basis):
@@ -66,7 +68,7 @@ class Assembled(Basis):
         """Check and take over the data, in a constructor."""
         n = whole_number("size", size, at_least=1)
         unit = _matrix("mass", mass, n, dense=not scipy.sparse.issparse(mass))
-        if not (unit.diagonal() > 0.0).all() or not _is_symmetric(unit):
+        if not (unit.diagonal() > 0.0).all() or not _is_symmetric(unit, _round_off(mass)):
             msg = "`mass` is not symmetric with a positive diagonal, expected the matrix of the L2 products: check it"
             raise ValueError(msg)
         dense = isinstance(unit, np.ndarray)
@@ -75,6 +77,8 @@ class Assembled(Basis):
             msg = "`terms` has the name 'mass', which is that of `mass`: choose another"
             raise ValueError(msg)
         vectors = {name: _vector(f"loads[{name!r}]", v, n) for name, v in _named("loads", loads)}
+        # Whether its products are symmetric, a solver asks again in double precision.
+        unit = (unit + unit.T) / 2 if _round_off(mass) > EPS else unit
         # An interval even where there is one degree of freedom only.
         self._set(domain=(0.0, float(max(n - 1, 1))), degree=0, zero=None, periodic=False, mass=unit)
         self._set(terms=MappingProxyType({MASS: unit} | named), loads=MappingProxyType(vectors))
@@ -172,7 +176,7 @@ class Assembled(Basis):
         if UNIT not in self.loads:
             return False
         unit = self.loads[UNIT]
-        return bool(np.abs(self.mass @ np.ones(self.size) - unit).max() <= SYMMETRIC * np.abs(unit).max())
+        return bool(np.abs(self.mass @ np.ones(self.size) - unit).max() <= SYMMETRIC * EPS * np.abs(unit).max())
 
     def represent(self, load: np.ndarray) -> np.ndarray:
         """Return the vector whose products with all functions are `load`: the L2 projection, (n,)."""
@@ -257,6 +261,12 @@ class Assembled(Basis):
         return scipy.sparse.csr_array(
             (np.ones(columns.size), columns, np.arange(columns.size + 1)), shape=(columns.size, self.size)
         )
+
+    def spread(self, shares: np.ndarray) -> np.ndarray:
+        """Return numbers of degrees of freedom, each as often as its diagonal entry of the mass says."""
+        ends = np.cumsum(self.mass.diagonal())
+        found = np.searchsorted(ends, np.asarray(shares) * ends[-1], side="right")
+        return np.asarray(np.minimum(found, self.size - 1), dtype=np.float64)
 
     def quadrature(self, exactness: int | None = None) -> Quadrature:
         """Refuse: the matrices are integrated already."""
@@ -389,15 +399,24 @@ class MatrixAxis(Assembled):
         self._fill(size, mass, {} if terms is None else terms, {} if loads is None else loads, points)
 
 
-def _is_symmetric(matrix: Matrix) -> bool:
+def _is_symmetric(matrix: Matrix, eps: float = EPS) -> bool:
     """Tell whether a matrix is symmetric, up to the round-off of assembly."""
     largest = float(abs(matrix).max()) if min(matrix.shape) else 0.0
-    return float(abs(matrix - matrix.T).max()) <= SYMMETRIC * largest
+    return float(abs(matrix - matrix.T).max()) <= SYMMETRIC * eps * largest
+
+
+def _round_off(given: Any) -> float:
+    """Return the round-off of the dtype in which a matrix was given."""
+    return float(np.finfo(given.dtype).eps) if given.dtype.kind == "f" else EPS
 
 
 def _named(what: str, given: object) -> list[tuple[str, object]]:
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+    if not isinstance(given, Mapping):
         msg = f"`{what}` is {type(given).__name__}, expected a mapping of names to arrays, e.g. {{'stiffness': K}}"
+        raise TypeError(msg)
+    wrong = [name for name in given if not isinstance(name, str)]
+    if wrong:
+        msg = f"`{what}` has the key {wrong[0]!r}, expected a name: a str that forms can call it by"
         raise TypeError(msg)
     return list(given.items())
 
@@ -445,9 +464,15 @@ def _vector(what: str, given: Any, size: int) -> np.ndarray:
 
 
 def _places(given: Any, size: int) -> np.ndarray:
+    if isinstance(given, str) or np.asarray(given).dtype.kind not in "fiu":
+        msg = f"`points` is {type(given).__name__}, expected an array of real numbers of shape ({size}, k)"
+        raise TypeError(msg)
     values = np.array(given, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != size:
         msg = f"`points` has shape {values.shape}, expected ({size}, k): one row a degree of freedom"
+        raise ValueError(msg)
+    if not np.isfinite(values).all():
+        msg = "`points` has entries that are not finite: leave points= out if the places are not known"
         raise ValueError(msg)
     return frozen(values)
 

@@ -93,6 +93,10 @@ class Mesh(Assembled):
         if free.size == 0:
             msg = "`dirichlet` holds all degrees of freedom, expected some to be left: refine the mesh"
             raise ValueError(msg)
+        for what, given in (("terms", terms), ("loads", loads)):
+            if not isinstance(given, Mapping | None):
+                msg = f"`{what}` is {type(given).__name__}, expected a mapping of names to forms, e.g. {{'film': form}}"
+                raise TypeError(msg)
         matrices = {MASS: _mass(skfem), "stiffness": _stiffness(skfem)} | dict(terms or {})
         assembled = {name: _assembled(f"terms[{name!r}]", skfem.BilinearForm, f, fem) for name, f in matrices.items()}
         vectors = ({UNIT: _unit(skfem)} if _is_scalar(fem) else {}) | dict(loads or {})
@@ -101,6 +105,11 @@ class Mesh(Assembled):
             values = np.array(values, dtype=np.float64)
             if values.shape != (fem.N,):
                 msg = f"`values` has shape {values.shape}, expected ({fem.N},): one value for each dof of the basis"
+                raise ValueError(msg)
+            if not np.isfinite(values).all():
+                msg = (
+                    "`values` has entries that are not finite, expected the Dirichlet values, and any number elsewhere"
+                )
                 raise ValueError(msg)
             values[free] = 0.0
             right |= {f"{name}*values": np.asarray(matrix @ values)[free] for name, matrix in assembled.items()}
@@ -182,6 +191,9 @@ class Mesh(Assembled):
         -------
         ndarray (n,)
         """
+        if not callable(function):
+            msg = f"`function` is {type(function).__name__}, expected a callable of places: lambda x: x[0]"
+            raise TypeError(msg)
         skfem, helpers = _skfem(), import_module("skfem.helpers")
 
         def load(v: Any, w: Any) -> Any:
@@ -234,6 +246,12 @@ def _mass(skfem: Any) -> Any:
 
 def _stiffness(skfem: Any) -> Any:
     def form(u: Any, v: Any, _: Any) -> Any:
+        if u.grad is None:
+            msg = (
+                "`fem` has an element without gradients, expected one with values and gradients, such as ElementTriP1: "
+                "assemble the matrices of others yourself, and give them to sn.MatrixAxis"
+            )
+            raise TypeError(msg)
         product = np.asarray(u.grad) * np.asarray(v.grad)
         return product.sum(axis=tuple(range(product.ndim - 2)))
 
@@ -264,6 +282,8 @@ def _dofs(fem: Any, given: Any) -> np.ndarray:
                 )
                 raise ValueError(msg)
             return np.concatenate([np.asarray(fem.get_dofs(name).flatten()) for name in names])
+        if any(hasattr(name, "flatten") for name in names):
+            return np.concatenate([_dofs(fem, name) for name in names])
         given = np.asarray(names)
     numbers = np.asarray(given)
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):

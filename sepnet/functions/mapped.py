@@ -108,11 +108,25 @@ class Mapped:
         -------
         values : array of shape (n,)
         gradient : array of shape (n, d)
+
+        Raises
+        ------
+        ValueError
+            As in a call, or where the Jacobian of the map is singular, as at the pole of polar coordinates.
         """
         _, image = self._image(points, outside)
         value, slope = self.u.value_and_gradient(image, outside=outside)
         xp = namespace(image)
         turned = xp.matrix_transpose(self.map.jacobian_at(image))
+        singular = xp.linalg.det(turned) == 0.0
+        if bool(xp.any(singular)):
+            row = int(xp.argmax(xp.astype(singular, xp.int8)))
+            where = ", ".join(f"{n} = {float(image[row, k]):g}" for k, n in enumerate(self.u.space.names))
+            msg = (
+                f"the Jacobian of the map is singular at the image of `points[{row}]`, {where}: ask for the gradient "
+                "beside it"
+            )
+            raise ValueError(msg)
         return value, xp.linalg.solve(turned, slope[:, :, None])[:, :, 0]
 
     def to(self, xp: Any = None, *, device: Any = None, dtype: Any = None) -> Mapped:

@@ -390,8 +390,8 @@ class Values(ABC):
         n = whole_number("n", n, at_least=2)
         rng = np.random.default_rng(whole_number("seed", seed, at_least=0))
         order = box_order(self.space, reference.space) if isinstance(reference, Values) else []
-        low, high = np.array([b.domain for b in self.space.bases]).T
-        host = low + (high - low) * rng.random((n, self.space.dim))
+        shares = rng.random((n, self.space.dim))
+        host = np.stack([b.spread(column) for b, column in zip(self.space.bases, shares.T, strict=True)], axis=1)
         values = to_host(self(from_host(host, self.xp, device=self.device, dtype=self.dtype)))
         if isinstance(reference, Values):
             theirs = from_host(host[:, order], reference.xp, device=reference.device, dtype=reference.dtype)

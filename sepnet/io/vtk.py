@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -86,6 +87,10 @@ def write_vtk(
         msg = f"`path` is {str(target)!r}, expected a name that ends in .vtu, or in .pvd for a series of files"
         raise ValueError(msg)
     functions = _functions(u)
+    twice = sorted({f"{name}_gradient" for name in functions} & set(functions)) if gradient else []
+    if twice:
+        msg = f"write_vtk: {twice[0]!r} is a function and the gradient of another one: give it another name"
+        raise ValueError(msg)
     space = _common_space(functions)
     mesh = _mesh_axis(space, where)
     check_places(space, {**where, **dict.fromkeys(mesh, 0.0)}, ("gradient", "over"), "write_vtk")
@@ -132,6 +137,12 @@ def _functions(u: object) -> dict[str, Values]:
         msg = "write_vtk: `u` is empty, expected a function, or functions by name"
         raise ValueError(msg)
     for name, function in named.items():
+        if hasattr(function, "map") and not isinstance(function, Values):
+            msg = (
+                f"write_vtk: {name!r} is {type(function).__name__}, a function of other coordinates, expected one on a "
+                "box: write its `.u`, in the computational coordinates"
+            )
+            raise TypeError(msg)
         if not isinstance(name, str) or not name or not isinstance(function, Values):
             msg = f"write_vtk: {name!r} is {type(function).__name__}, expected a name and a function such as solution.u"
             raise TypeError(msg)
@@ -211,7 +222,9 @@ def _meshable(
 
 
 def _write(meshio: ModuleType, path: Path, frame: Frame) -> None:
-    mesh = meshio.Mesh(frame.points, [(frame.kind, frame.cells)], point_data=frame.data)
+    # meshio writes names as they are.
+    data = {escape(name, {'"': "&quot;"}): values for name, values in frame.data.items()}
+    mesh = meshio.Mesh(frame.points, [(frame.kind, frame.cells)], point_data=data)
     with replacing(path) as temporary:
         mesh.write(temporary, file_format="vtu", compression="zlib")
 

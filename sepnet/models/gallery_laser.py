@@ -177,7 +177,7 @@ def laser(
     Raises
     ------
     ValueError
-        If a constant is out of its range.
+        If a constant is out of its range, or the range of sizes so wide that the flux does not separate.
 
     Notes
     -----
@@ -206,6 +206,12 @@ def laser(
     beam = Beam(numbers["velocity"], numbers["conductivity"] * 1e-6 / capacity, capacity, numbers["absorptivity"])
     space = _space(mesh(cells, _CELLS), whole("degree", degree, at_least=2), numbers, ranges)
     flux = separate(_on_columns(beam.flux), TensorSpace(**{n: space.axes[n] for n in _FLUX_AXES}), _SOURCE_TOL)
+    if not flux.converged:
+        msg = (
+            f"`size` is {size!r}: the flux of the beam separates to {flux.error.value:.1g} only, expected "
+            f"{_SOURCE_TOL:g}: give a narrower range"
+        )
+        raise ValueError(msg)
     weight = beam.diffusivity / math.sqrt(float(np.diff(space.axes["z"].breaks)[0]))
     d, watts = space.d, space.coordinates[space.names.index("power")]
     surface = (weight * d.z).at(z=0), flux * watts * (-weight * beam.absorptivity / beam.conductivity)

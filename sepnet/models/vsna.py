@@ -14,6 +14,7 @@ from typing import Any
 from sepnet.models.gallery_conditions import interface, periodic_heat, robin
 from sepnet.models.gallery_laser import laser
 from sepnet.models.gallery_maps import plume_corotating, ring
+from sepnet.models.gallery_mesh import heat_mesh
 from sepnet.models.gallery_nonlinear import allen_cahn, burgers, burgers_inviscid, burgers_nu, reaction_diffusion
 from sepnet.models.gallery_poisson import poisson_1, poisson_kan, poisson_peak
 from sepnet.models.gallery_problem import GalleryProblem
@@ -29,6 +30,7 @@ __all__ = [
     "burgers_nu",
     "constants",
     "heat",
+    "heat_mesh",
     "interface",
     "laser",
     "make",
@@ -60,6 +62,7 @@ GALLERY: Mapping[str, Callable[..., GalleryProblem]] = MappingProxyType(
         "allen-cahn": allen_cahn,
         "reaction-diffusion": reaction_diffusion,
         "laser": laser,
+        "heat-mesh": heat_mesh,
     }
 )
 

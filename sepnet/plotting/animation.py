@@ -14,7 +14,7 @@ from sepnet.bases.checks import whole_number
 from sepnet.functions.storage import replacing
 from sepnet.functions.values import Values
 from sepnet.plotting.canvas import checked_target, new_figure
-from sepnet.plotting.sections import Section, limits_of, section_of, split
+from sepnet.plotting.sections import Section, checked_function, limits_of, section_of, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,6 +79,7 @@ def animate(
     >>> x, t = V.coordinates
     >>> sn.plot.animate(sn.project(x * t, V), "line.gif", over="t", frames=3, units={"t": "s"})
     """
+    u = checked_function(u, "plot.animate")
     u.space.check_axes([over], "plot.animate: `over`")
     fixed, several = split(at, "plot.animate")
     if several:
@@ -106,7 +107,7 @@ def animate(
 
 def _places(u: Values, over: str, frames: int | Sequence[float] | np.ndarray) -> list[float]:
     """Return the positions of the pictures."""
-    if isinstance(frames, int):
+    if isinstance(frames, int | np.integer):
         ends = u.space.axes[over].domain
         return [float(p) for p in np.linspace(*ends, whole_number("frames", frames, at_least=1))]
     several = split({over: frames}, "plot.animate")[1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from sepnet.functions.values import Values
 from sepnet.plotting.canvas import captioned, new_figure, panel_rows
-from sepnet.plotting.sections import Place, Reference, Section, limits_of, section_of, split
+from sepnet.plotting.sections import Place, Reference, Section, checked_function, limits_of, section_of, split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +89,7 @@ def slices(
     >>> curves = sn.plot.slices(u, x="x", at={"t": [0, 0.5, 1], "kappa": 0.05})
     >>> compared = sn.plot.slices(u, case.reference, x="x", y="kappa", at={"t": [0, 0.5, 1]})
     """
+    u = checked_function(u, "plot.slices")
     fixed, several = split(at, "plot.slices")
     given = [*fixed, *several]
     section = section_of(u.space, (x, y), given, "plot.slices", window=window, name=name, units=units)
@@ -254,6 +255,7 @@ def cut(
     ValueError
         If an axis is unknown, or another one is left without a position.
     """
+    u = checked_function(u, "plot.cut")
     fixed, several = split(at, "plot.cut")
     section = section_of(u.space, (axis, None), [*fixed, *several], "plot.cut")
     if several or len(section.grid) > 1:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sepnet.backends.arrays import to_host
+from sepnet.bases.mesh import Mesh
 from sepnet.functions.base import SeparableFunction
 from sepnet.models.gallery_problem import GalleryProblem
 from sepnet.models.gallery_transport import path as turned
+from sepnet.plotting.canvas import captioned, new_figure, panel_rows
 from sepnet.plotting.fields import cut, slices
 from sepnet.spaces import TensorSpace
 
@@ -44,18 +47,60 @@ def gallery_figure(case: GalleryProblem, u: SeparableFunction, *, caption: str =
     if case.name == "advection-diffusion":
         return _plume_figure(case, u, caption)
     options: dict[str, Any] = {"title": case.title, "caption": caption}
+    first = case.space.bases[0]
+    if isinstance(first, Mesh):
+        return _mesh_figure(case, u, first, caption)
+    if case.name == "laser":
+        return _beam_figure(case, u, caption)
     if case.name == "heat":
         rates = np.linspace(*case.space.axes["kappa"].domain, 4)
         return slices(u, case.reference, x="x", y="t", at={"kappa": rates}, **options)
     if len(names) == 1:
         return cut(u, case.reference, axis=names[0], **options)
-    if len(names) > 2:
-        options["title"] += f"; {', '.join(names[2:])} = 0.5"
-    return slices(u, case.reference, x=names[0], y=names[1], at=_middles(case.space, names[:2]), **options)
+    middles = _middles(case.space, names[:2])
+    if middles:
+        options["title"] += "; " + ", ".join(f"{name} = {value:g}" for name, value in middles.items())
+    return slices(u, case.reference, x=names[0], y=names[1], at=middles, **options)
 
 
 def _middles(space: TensorSpace, drawn: Collection[str]) -> dict[str, float]:
     return {name: sum(basis.domain) / 2 for name, basis in space.items if name not in drawn}
+
+
+def _beam_figure(case: GalleryProblem, u: SeparableFunction, caption: str) -> Figure:
+    """Draw the surface at the end, for three shapes of the beam."""
+    axes = case.space.axes
+    middles = _middles(case.space, ("xi", "y", "z", "t", "shape"))
+    shapes = np.linspace(*axes["shape"].domain, 3)
+    at: dict[str, Any] = {"z": axes["z"].domain[0], "t": axes["t"].domain[1], **middles, "shape": shapes}
+    note = "surface at the end; " + ", ".join(f"{name} = {value:g}" for name, value in middles.items())
+    text = f"{note}\n{caption}" if caption else note
+    return slices(u, case.reference, x="xi", y="y", at=at, title=case.title, caption=text)
+
+
+def _mesh_figure(case: GalleryProblem, u: SeparableFunction, mesh: Mesh, caption: str) -> Figure:
+    """Draw solution, reference and difference on the triangles of a mesh, the other axes at their middles."""
+    name = case.space.names[0]
+    middles = _middles(case.space, (name,))
+    numbers = np.arange(mesh.size, dtype=np.float64)
+    points = np.column_stack([numbers, *(np.full(mesh.size, value) for value in middles.values())])
+    solution, reference = to_host(u.restrict(**middles).full()), case.reference(points)
+    figure = new_figure(12.0, 4.0)
+    x, y = mesh.fem.mesh.p
+    size = float(np.abs(reference).max())
+    for panel, (title, values, scale) in zip(
+        panel_rows(figure, 3, 3, sharex=True, sharey=True),
+        (("solution", solution, size), ("reference", reference, size), ("difference", solution - reference, None)),
+        strict=True,
+    ):
+        vertices = mesh.expand(values)[mesh.fem.nodal_dofs[0]]
+        image = panel.tripcolor(x, y, mesh.fem.mesh.t.T, vertices, shading="gouraud", cmap="RdBu_r", rasterized=True)
+        largest = scale or float(np.abs(vertices).max()) or 1.0
+        image.set_clim(-largest, largest)
+        panel.set(title=title, xlabel="x", ylabel="y" if title == "solution" else "", aspect="equal")
+        figure.colorbar(image, ax=panel, shrink=0.8)
+    captioned(figure, f"{case.title}; " + ", ".join(f"{k} = {v:g}" for k, v in middles.items()), caption)
+    return figure
 
 
 def _plume_figure(case: GalleryProblem, u: SeparableFunction, caption: str) -> Figure:

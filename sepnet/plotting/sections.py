@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, log10
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -15,7 +16,7 @@ from sepnet.functions.values import Values
 from sepnet.plotting.canvas import bare
 from sepnet.spaces import TensorSpace
 
-__all__ = ["POINTS", "Place", "Reference", "Section", "limits_of", "section_of", "split"]
+__all__ = ["POINTS", "Place", "Reference", "Section", "checked_function", "limits_of", "section_of", "split"]
 
 Reference: TypeAlias = "Callable[[np.ndarray], np.ndarray] | Values"
 Place: TypeAlias = "float | Sequence[float] | np.ndarray"
@@ -37,11 +38,14 @@ class Section:
         What the values are called.
     units : dict of str to str
         Units of axes, and of the values under their name.
+    digits : dict of str to int
+        Significant digits in which positions on an axis are told: a thousandth of its length is seen.
     """
 
     grid: dict[str, np.ndarray]
     name: str
     units: dict[str, str]
+    digits: dict[str, int]
 
     def values(self, f: Reference, position: Mapping[str, float], names: Sequence[str]) -> np.ndarray:
         """Return the values on the grid, in its order of axes, the others of `names` fixed."""
@@ -63,7 +67,7 @@ class Section:
 
     def positions(self, where: Mapping[str, float]) -> str:
         """Return positions as one reads them, with their units."""
-        return ", ".join(f"{n} = {v:.3g} {self.units.get(n, '')}".rstrip() for n, v in where.items())
+        return ", ".join(f"{n} = {v:.{self.digits[n]}g} {self.units.get(n, '')}".rstrip() for n, v in where.items())
 
     @property
     def ratio(self) -> float:
@@ -132,6 +136,9 @@ def section_of(
     ValueError
         If an axis is unknown, drawn twice, drawn and fixed, or neither, or a window is none or leaves the domain.
     """
+    if window is not None and not isinstance(window, Mapping):
+        msg = f"{caller}: `window` is {window!r}, expected a mapping such as {{{space.names[0]!r}: (0, 1)}}"
+        raise TypeError(msg)
     named = [axis for axis in drawn if axis is not None]
     space.check_axes([*named, *given], caller)
     if len(set(named)) < len(named):
@@ -156,16 +163,34 @@ def section_of(
         if axis not in grid:
             msg = f"{caller}: `window` names {axis!r}, expected one of the axes drawn, {', '.join(grid)}"
             raise ValueError(msg)
-    return Section(grid, name, checked_units(space, units, name, caller))
+    digits = {}
+    for axis, basis in space.items:
+        low, high = basis.domain
+        digits[axis] = 3 + max(0, ceil(log10(max(abs(low), abs(high)) / (high - low))))
+    return Section(grid, name, checked_units(space, units, name, caller), digits)
+
+
+def checked_function(u: object, caller: str) -> Values:
+    """Return `u`; raise TypeError unless it is a function that can be drawn."""
+    if not isinstance(u, Values):
+        hint = ", whose function of the computational coordinates is its `.u`" if hasattr(u, "map") else ""
+        msg = f"{caller}: `u` is {type(u).__name__}{hint}, expected a function such as solution.u"
+        raise TypeError(msg)
+    return u
 
 
 def _line(
     space: TensorSpace, axis: str, window: Mapping[str, tuple[float, float]], points: int, caller: str
 ) -> np.ndarray:
-    low, high = ends = window.get(axis, space.axes[axis].domain)
-    if not low < high:
-        msg = f"{caller}: the window of the axis {axis!r} is {ends}, expected two rising numbers"
+    least, most = space.axes[axis].domain
+    ends = numbers(f"{caller}: the window of the axis {axis!r}", window.get(axis, (least, most)))
+    if ends.shape != (2,) or not least <= ends[0] < ends[1] <= most:
+        msg = (
+            f"{caller}: the window of the axis {axis!r} is {window[axis]}, expected two rising numbers in its domain "
+            f"[{least:g}, {most:g}]"
+        )
         raise ValueError(msg)
+    low, high = ends
     return np.linspace(low, high, points)
 
 
@@ -179,6 +204,9 @@ def split(at: Mapping[str, Place] | None, caller: str) -> tuple[dict[str, float]
     ValueError
         If several are no list of at least one.
     """
+    if at is not None and not isinstance(at, Mapping):
+        msg = f"{caller}: `at` is {at!r}, expected a mapping of axes to positions such as {{'t': 0.5}}"
+        raise TypeError(msg)
     fixed: dict[str, float] = {}
     several: dict[str, np.ndarray] = {}
     for name, place in (at or {}).items():

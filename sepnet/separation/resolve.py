@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import frexp, sqrt
+from math import frexp, inf, sqrt
 from typing import Any, final
 
 import numpy as np
@@ -19,7 +19,7 @@ from sepnet.separation.cross import climb
 from sepnet.spaces import TensorSpace
 from sepnet.univariate import describe_callable
 
-__all__ = ["Fibres", "Values", "box_of", "explore", "resolve"]
+__all__ = ["Fibres", "Values", "ascend", "box_of", "explore", "resolve"]
 
 # A callable is asked for this many points at a time.
 CHUNK = 2**16
@@ -31,6 +31,11 @@ COMPARED, PROBED = 4, 2
 MAX_REFINEMENTS, MOST_FUNCTIONS = 12, 512
 # Values above this share of the largest one count as large.
 LARGE = 1e-2
+# An axis that would grow beyond `MOST_FUNCTIONS` stays as fine as it is if its error last fell with this
+# order, that of no jump or kink across the axes.
+SMOOTH_ORDER = 1.75
+# Steps of an ascent, as shares of an axis, from a few cells to the width of the finest ones; and its passes.
+STEPS, ASCENTS = 2.0 ** -np.arange(3, 19), 2
 
 
 @final
@@ -133,6 +138,28 @@ class Fibres:
         return points, on_grid(found)
 
 
+def ascend(
+    size: Callable[[np.ndarray], np.ndarray], start: np.ndarray, space: TensorSpace
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return points of larger `size`, from every start to the largest along each axis in turn, and their sizes.
+
+    Finer than `Fibres.climb`: it looks between the breaks (interpolants are exact at breaks), and at steps of all
+    lengths from where it stands, so that a peak far narrower than the cells is reached from its tail.
+    """
+    points, (low, high) = start.copy(), box_of(space)
+    steps = np.concatenate([-STEPS, [0.0], STEPS])
+    probes = [_between(basis.breaks, COMPARED) for basis in space.bases]
+    for _ in range(ASCENTS):
+        for axis, probe in enumerate(probes):
+            near = points[:, axis, None] + (high[axis] - low[axis]) * steps
+            places = np.clip(np.hstack([near, np.tile(probe, (len(points), 1))]), low[axis], high[axis])
+            lines = np.repeat(points, places.shape[1], axis=0)
+            lines[:, axis] = places.ravel()
+            best = np.argmax(size(lines).reshape(places.shape), axis=1)
+            points[:, axis] = places[np.arange(len(points)), best]
+    return points, size(points)
+
+
 def box_of(space: TensorSpace) -> tuple[np.ndarray, np.ndarray]:
     """Return the corners of the box."""
     low, high = np.array([basis.domain for basis in space.bases], dtype=np.float64).T
@@ -200,10 +227,12 @@ def resolve(values: Values, space: TensorSpace, fibres: Fibres, tol: float) -> t
     bases, resolved = {}, True
     for axis, (name, given) in enumerate(space.items):
         basis = coarse = _unrolled(values, given, fibres, axis, tol)
+        before = (basis.size, inf)
         for left in range(MAX_REFINEMENTS, -1, -1):
             errors, size = _errors(values, basis, fibres, axis)
             allowed = max(tol, 64 * np.finfo(np.float64).eps) * size
-            if sqrt(float(errors.sum())) <= allowed:
+            error = sqrt(float(errors.sum()))
+            if error <= allowed:
                 break
             finer = _refined(basis, errors > 0.5 * allowed**2 / errors.size)
             if left == 0:
@@ -211,23 +240,34 @@ def resolve(values: Values, space: TensorSpace, fibres: Fibres, tol: float) -> t
                 break
             if finer.size > MOST_FUNCTIONS:
                 # Rough everywhere, as across a jump along no axis: what is four times as fine serves as well.
-                basis, resolved = coarse, False
+                smooth = error <= before[1] * (before[0] / basis.size) ** SMOOTH_ORDER
+                basis, resolved = basis if smooth else coarse, False
                 break
-            basis = finer
+            before, basis = (basis.size, error), finer
             coarse = basis if basis.size <= 4 * given.size else coarse
         bases[name] = basis
     return TensorSpace(**bases), resolved
 
 
 def _errors(values: Values, basis: Basis, fibres: Fibres, axis: int) -> tuple[np.ndarray, float]:
-    """Return the squared interpolation errors of the cells, over all fibres, and the root of the squared norms."""
+    """Return the squared interpolation errors of the cells, over all fibres, and the root of the squared norms.
+
+    Each fibre is seen at the point it goes through as well, with the weight of the others in its cell: a part between
+    the points of comparison, found by climbing, would not be seen otherwise.
+    """
     points, weights = gauss_rule(basis.breaks, COMPARED)
     at_nodes = values(_lines(fibres.points, axis, basis.nodes)).reshape(-1, basis.size)
     exact = values(_lines(fibres.points, axis, points)).reshape(-1, points.size)
-    guess = (basis.tabulate(points) @ basis.interpolate(at_nodes.T)).T
+    coefficients = basis.interpolate(at_nodes.T)
+    guess = (basis.tabulate(points) @ coefficients).T
     squares = weights * ((exact - guess) ** 2).sum(axis=0)
     size = sqrt(float((weights * (exact**2).sum(axis=0)).sum()))
-    return squares.reshape(basis.breaks.size - 1, -1).sum(axis=1), size
+    cells = squares.reshape(basis.breaks.size - 1, -1).sum(axis=1)
+    own = fibres.points[:, axis]
+    missed = values(fibres.points) - (basis.tabulate(own) * coefficients.T).sum(axis=1)
+    place = np.clip(np.searchsorted(basis.breaks, own, side="right") - 1, 0, cells.size - 1)
+    np.add.at(cells, place, missed**2 * np.diff(basis.breaks)[place] / COMPARED)
+    return cells, size
 
 
 def _refined(basis: Basis, marked: np.ndarray) -> Basis:

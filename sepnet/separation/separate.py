@@ -12,7 +12,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from sepnet.bases.checks import real_number
+from sepnet.bases.checks import real_number, whole_number
 from sepnet.bases.matrix_axis import Assembled
 from sepnet.coefficients import Coefficient
 from sepnet.functions import CP, TensorTrain, axis_maps
@@ -21,7 +21,7 @@ from sepnet.functions.errors import ErrorEstimate, estimate
 from sepnet.functions.rounding import check_accuracy
 from sepnet.functions.trains import dense_to_train
 from sepnet.separation.cross import cross
-from sepnet.separation.resolve import Fibres, Values, box_of, explore, resolve
+from sepnet.separation.resolve import Fibres, Values, ascend, box_of, explore, resolve
 from sepnet.separation.sum_of_products import sum_of_products
 from sepnet.spaces import TensorSpace
 from sepnet.terms import Term
@@ -34,6 +34,11 @@ SAFETY = 2.0
 WHOLE = 2**16
 # Points of a measurement, and how often axes are refined and the function separated again.
 MEASURED, ROUNDS = 4096, 4
+# Random corners of the box that are asked for the error, which is often largest there: in few variables all of them.
+CORNERS = 256
+# An error this many times as large as those at the points of a measurement is of a part that they do not see: the axes
+# are refined there, if they need it.
+UNSEEN = 4.0
 # Shares of the tolerance: the splines of all axes, the cross on the grid of nodes (well below the truncation, or its
 # noise is fitted, with more terms), and the truncation of its train.
 MESH_SHARE, GRID_SHARE, CUT_SHARE = 0.4, 0.05, 0.5
@@ -156,11 +161,18 @@ class Separation:
         """Divide by a number."""
         return self.as_coefficient().__truediv__(other)
 
+    def __rtruediv__(self, other: object) -> Coefficient:
+        """Refuse, with the next step."""
+        msg = "division by a separation: separate the quotient itself, sn.separate(lambda p: 1 / f(p), space)"
+        raise TypeError(msg)
+
     def __pow__(self, exponent: int) -> Coefficient:
         """Raise to a non-negative integer power: the number of terms grows quickly, separate the power instead."""
         return self.as_coefficient() ** exponent
 
-    __array_ufunc__ = None
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Let NumPy scalars take part in arithmetic; refuse functions and arrays, with the next step."""
+        return self.as_coefficient().__array_ufunc__(ufunc, method, *map(_plain, inputs), **kwargs)
 
 
 def _plain(other: object) -> Any:
@@ -241,25 +253,34 @@ def separate(
     if format not in ("cp", "tt"):
         msg = f"`format` is {format!r}, expected 'cp' (a sum of products) or 'tt' (a tensor train)"
         raise ValueError(msg)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, at_least=0))
     goal = max(float(tol), LEAST_TOL)
     fibres = explore(values, space, rng)
     space = TensorSpace(**{name: basis.with_zero(None) for name, basis in space.items})
     status, limited = SeparationStatus.CONVERGED, False
+    share = MESH_SHARE * goal / sqrt(space.dim)
+    finer, resolved = resolve(values, space, fibres, share)
     for _ in range(ROUNDS):
-        space, resolved = resolve(values, space, fibres, MESH_SHARE * goal / sqrt(space.dim))
+        space = finer
         train, reached = _on_nodes(values, space, fibres, goal, rank, rng)
         function, within = _in_format(train, CUT_SHARE * goal, rank, format)
-        error, largest, worst = _measure(values, function, fibres, rng)
-        limited = not (reached and within)
-        if error.value <= 0.7 * goal or limited or not resolved:
+        error, seen, worst = _measure(values, function, fibres, rng)
+        places, sizes = _ascended(values, function, np.concatenate([worst, fibres.points[:1]]), rng)
+        largest, limited = max(seen, float(sizes.max())), not (reached and within)
+        if limited or not resolved or (error.value <= 0.7 * goal and largest <= UNSEEN * seen):
             break
-        fibres = fibres.joined(worst)
-    error, largest, _ = _measure(values, function, fibres, rng)
-    if error.value > tol:
+        fibres = fibres.joined(np.concatenate([worst, places[np.argsort(-sizes)[:2]]]))
+        finer, resolved = resolve(values, space, fibres, share)
+        if finer == space and error.value <= 0.7 * goal:
+            break
+    # Measured at points that decided nothing.
+    error, seen, _ = _measure(values, function, fibres, rng)
+    hidden = not resolved and largest > UNSEEN * seen
+    error = replace(error, maximum=max(largest, seen))
+    if error.value > tol or hidden:
         status = SeparationStatus.RANK_LIMITED if limited else SeparationStatus.MESH_LIMITED
-    error, largest = replace(error, maximum=error.maximum * values.unit), largest * values.unit
-    return Separation(values.unit * function, error, largest, status, values.count, perf_counter() - started)
+    error = replace(error, maximum=error.maximum * values.unit)
+    return Separation(values.unit * function, error, error.maximum, status, values.count, perf_counter() - started)
 
 
 def _a_function(f: object, space: TensorSpace) -> Callable[[np.ndarray], np.ndarray]:
@@ -305,6 +326,20 @@ def _in_format(
         return (short, True) if short.rank <= rank else (short.compress(rank=rank), False)
     function, error = sum_of_products(train, allowed, rank)
     return function, error <= allowed
+
+
+def _ascended(
+    values: Values, function: CP | TensorTrain, start: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return points of large error, and the errors: from `start`, and from the worst of the corners of the box."""
+
+    def miss(where: np.ndarray) -> np.ndarray:
+        return np.asarray(np.abs(values(where) - np.asarray(function(where))))
+
+    low, high = box_of(function.space)
+    corners = np.unique(rng.integers(0, 2, size=(CORNERS, low.size)), axis=0) * (high - low) + low
+    worst = corners[np.argsort(-miss(corners))[: len(start)]]
+    return ascend(miss, np.concatenate([start, worst]), function.space)
 
 
 def _measure(
