@@ -10,6 +10,7 @@ from solver_support import check_rate
 from support import EXAMPLES
 
 import sepnet as sn
+from sepnet.models import fronts
 from sepnet.models import gallery_nonlinear as gallery
 
 PI = math.pi
@@ -44,7 +45,7 @@ def test_cole_and_hopf_by_another_rule(x, t, nu):
     exponent = -np.cos(PI * y) / (2 * PI * nu)
     share = weights * np.exp(exponent - exponent.max())
     expected = -(share * np.sin(PI * y)).sum() / share.sum()
-    found = gallery.cole_hopf(np.array([x]), np.array([t]), np.array([nu]))[0]
+    found = fronts.cole_hopf(np.array([x]), np.array([t]), np.array([nu]))[0]
     # exponents of size 1 / (2 pi nu) = 50 carry as many units of round-off
     assert found == pytest.approx(expected, abs=1e-11)
 
@@ -58,7 +59,7 @@ def test_the_gallery_states_the_error_of_its_reference():
 @FEW
 @given(st.floats(-1, 1), st.floats(0, 0.99 / PI))
 def test_characteristics_carry_the_initial_value(x, t):
-    u = gallery.characteristics(np.array([x]), np.array([t]))[0]
+    u = fronts.characteristics(np.array([x]), np.array([t]))[0]
     # u is constant along x = a + t u: the foot has that value; near the breaking time the foot is 100 times as doubtful
     assert u == pytest.approx(-math.sin(PI * (x - t * u)), abs=1e-12)
     assert abs(x - t * u) <= 1 + 1e-12
@@ -66,7 +67,7 @@ def test_characteristics_carry_the_initial_value(x, t):
 
 @pytest.mark.parametrize("width", [1e-4, 0.1, 10.0])
 def test_graded_breaks(width):
-    breaks = gallery.graded((-1.0, 2.0), 9, 0.5, width)
+    breaks = fronts.graded((-1.0, 2.0), 9, 0.5, width)
     assert breaks.shape == (10,)
     assert breaks[0] == -1.0
     assert breaks[-1] == 2.0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeAlias, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 import scipy.linalg
@@ -21,11 +21,20 @@ import scipy.sparse
 from sepnet.backends import arrays
 from sepnet.bases.basis import SMOOTH, Basis, Kind, Pieces, Quadrature, Zero, frozen, mixing_error
 from sepnet.bases.checks import whole_number
+from sepnet.bases.given_arrays import (
+    EPS,
+    SYMMETRIC,
+    Matrix,
+    given_matrix,
+    given_places,
+    given_vector,
+    is_symmetric,
+    named_arrays,
+    round_off,
+)
 from sepnet.bases.sparse_root import SparseRoot
 
-__all__ = ["MASS", "UNIT", "Assembled", "Matrix", "MatrixAxis"]
-
-Matrix: TypeAlias = "scipy.sparse.csr_array | np.ndarray"
+__all__ = ["MASS", "UNIT", "Assembled", "MatrixAxis"]
 
 MASS = "mass"
 """Name of the mass matrix in forms: what stands where no name is given."""
@@ -34,10 +43,6 @@ UNIT = "unit"
 
 # A coordinate this close to a whole number is one, in single precision too.
 WHOLE = 1e-3
-# A matrix counts as symmetric up to this multiple of round-off times its largest entry: assembly adds up a few terms an
-# entry, in the precision in which it was given.
-SYMMETRIC = 5e3
-EPS = float(np.finfo(np.float64).eps)
 
 
 class Assembled(Basis):
@@ -67,22 +72,22 @@ class Assembled(Basis):
     def _fill(self, size: int, mass: object, terms: object, loads: object, points: object) -> None:
         """Check and take over the data, in a constructor."""
         n = whole_number("size", size, at_least=1)
-        unit = _matrix("mass", mass, n, dense=not scipy.sparse.issparse(mass))
-        if not (unit.diagonal() > 0.0).all() or not _is_symmetric(unit, _round_off(mass)):
+        unit = given_matrix("mass", mass, n, dense=not scipy.sparse.issparse(mass))
+        if not (unit.diagonal() > 0.0).all() or not is_symmetric(unit, round_off(mass)):
             msg = "`mass` is not symmetric with a positive diagonal, expected the matrix of the L2 products: check it"
             raise ValueError(msg)
         dense = isinstance(unit, np.ndarray)
-        named = {name: _matrix(f"terms[{name!r}]", m, n, dense=dense) for name, m in _named("terms", terms)}
+        named = {name: given_matrix(f"terms[{name!r}]", m, n, dense=dense) for name, m in named_arrays("terms", terms)}
         if MASS in named:
             msg = "`terms` has the name 'mass', which is that of `mass`: choose another"
             raise ValueError(msg)
-        vectors = {name: _vector(f"loads[{name!r}]", v, n) for name, v in _named("loads", loads)}
+        vectors = {name: given_vector(f"loads[{name!r}]", v, n) for name, v in named_arrays("loads", loads)}
         # Whether its products are symmetric, a solver asks again in double precision.
-        unit = (unit + unit.T) / 2 if _round_off(mass) > EPS else unit
+        unit = (unit + unit.T) / 2 if round_off(mass) > EPS else unit
         # An interval even where there is one degree of freedom only.
         self._set(domain=(0.0, float(max(n - 1, 1))), degree=0, zero=None, periodic=False, mass=unit)
         self._set(terms=MappingProxyType({MASS: unit} | named), loads=MappingProxyType(vectors))
-        self._set(points=None if points is None else _places(points, n), digest="")
+        self._set(points=None if points is None else given_places(points, n), digest="")
         self._set(digest=_digest(self))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -137,7 +142,7 @@ class Assembled(Basis):
         """Tell whether the matrix of that name is symmetric, up to round-off."""
         key = MASS if name is None else name
         if key not in self._symmetric:
-            self._symmetric[key] = _is_symmetric(self.matrix(name))
+            self._symmetric[key] = is_symmetric(self.matrix(name))
         return self._symmetric[key]
 
     @cached_property
@@ -397,84 +402,6 @@ class MatrixAxis(Assembled):
         points: Any = None,
     ) -> None:
         self._fill(size, mass, {} if terms is None else terms, {} if loads is None else loads, points)
-
-
-def _is_symmetric(matrix: Matrix, eps: float = EPS) -> bool:
-    """Tell whether a matrix is symmetric, up to the round-off of assembly."""
-    largest = float(abs(matrix).max()) if min(matrix.shape) else 0.0
-    return float(abs(matrix - matrix.T).max()) <= SYMMETRIC * eps * largest
-
-
-def _round_off(given: Any) -> float:
-    """Return the round-off of the dtype in which a matrix was given."""
-    return float(np.finfo(given.dtype).eps) if given.dtype.kind == "f" else EPS
-
-
-def _named(what: str, given: object) -> list[tuple[str, object]]:
-    if not isinstance(given, Mapping):
-        msg = f"`{what}` is {type(given).__name__}, expected a mapping of names to arrays, e.g. {{'stiffness': K}}"
-        raise TypeError(msg)
-    wrong = [name for name in given if not isinstance(name, str)]
-    if wrong:
-        msg = f"`{what}` has the key {wrong[0]!r}, expected a name: a str that forms can call it by"
-        raise TypeError(msg)
-    return list(given.items())
-
-
-def _matrix(what: str, given: Any, size: int, *, dense: bool) -> Matrix:
-    if type(given).__module__.partition(".")[0] in ("cupy", "cupyx"):
-        msg = (
-            f"`{what}` is a matrix of CuPy, expected one of SciPy: meshes live on the host, bring it there with .get()"
-        )
-        raise TypeError(msg)
-    sparse = scipy.sparse.issparse(given)
-    if not sparse and not isinstance(given, np.ndarray):
-        msg = f"`{what}` is {type(given).__name__}, expected a SciPy sparse matrix or a NumPy array of shape (n, n)"
-        raise TypeError(msg)
-    if given.shape != (size, size):
-        msg = f"`{what}` has shape {given.shape}, expected ({size}, {size}): condense Dirichlet dofs out of all alike"
-        raise ValueError(msg)
-    if given.dtype.kind not in "fiu":
-        msg = f"`{what}` has dtype {given.dtype}, expected real numbers"
-        raise TypeError(msg)
-    if dense:
-        held = np.array(given.toarray() if sparse else given, dtype=np.float64)
-        entries = held
-    else:
-        held = scipy.sparse.csr_array(given, dtype=np.float64, copy=True)
-        held.sum_duplicates()
-        entries = held.data
-    if not np.isfinite(entries).all():
-        msg = f"`{what}` has entries that are not finite: check its assembly"
-        raise ValueError(msg)
-    entries.setflags(write=False)
-    return held
-
-
-def _vector(what: str, given: Any, size: int) -> np.ndarray:
-    values = np.asarray(given)
-    if values.shape != (size,) or values.dtype.kind not in "fiu":
-        msg = f"`{what}` is an array of shape {values.shape} and dtype {values.dtype}, expected ({size},) real numbers"
-        raise ValueError(msg)
-    values = np.array(values, dtype=np.float64)
-    if not np.isfinite(values).all():
-        msg = f"`{what}` has entries that are not finite: check its assembly"
-        raise ValueError(msg)
-    return frozen(values)
-
-
-def _places(given: Any, size: int) -> np.ndarray:
-    if isinstance(given, str) or np.asarray(given).dtype.kind not in "fiu":
-        msg = f"`points` is {type(given).__name__}, expected an array of real numbers of shape ({size}, k)"
-        raise TypeError(msg)
-    values = np.array(given, dtype=np.float64)
-    if values.ndim != 2 or values.shape[0] != size:
-        msg = f"`points` has shape {values.shape}, expected ({size}, k): one row a degree of freedom"
-        raise ValueError(msg)
-    if not np.isfinite(values).all():
-        msg = "`points` has entries that are not finite: leave points= out if the places are not known"
-        raise ValueError(msg)
-    return frozen(values)
 
 
 def _digest(axis: Assembled) -> str:
