@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-EXAMPLES = {"dev": 10, "ci": 40, "large": 400}
+EXAMPLES = {"dev": 10, "ci": 25, "large": 400}
 
 
 @dataclass(frozen=True)
