@@ -151,7 +151,7 @@ class CoordinateMap:
         """The volume element ``|det dx/dq|``, a coefficient."""
         if self.element is not None:
             return self.element
-        return self._separated(lambda q: np.asarray(np.abs(np.linalg.det(self.jacobian_at(q)))))
+        return self._separated(lambda q: np.asarray(np.abs(np.linalg.det(self.jacobian(q)))))
 
     @property
     def coordinates(self) -> tuple[Coefficient, ...]:
@@ -204,7 +204,7 @@ class CoordinateMap:
 
     def _inverses(self, q: np.ndarray) -> np.ndarray:
         """Return the matrices ``dq_i/dx_j`` (n, d, d) at host points; raise ValueError where there are none."""
-        matrices = self.jacobian_at(q)
+        matrices = self.jacobian(q)
         singular = np.linalg.det(matrices) == 0.0
         if singular.any():
             place = ", ".join(f"{n} = {v:g}" for n, v in zip(self.space.names, q[singular][0], strict=True))
@@ -244,7 +244,7 @@ class CoordinateMap:
 
         def metric(q: np.ndarray) -> np.ndarray:
             inverse = self._inverses(q)[:, :, kept]
-            return np.asarray((inverse @ inverse.mT) * np.abs(np.linalg.det(self.jacobian_at(q)))[:, None, None])
+            return np.asarray((inverse @ inverse.mT) * np.abs(np.linalg.det(self.jacobian(q)))[:, None, None])
 
         def entry(i: int, j: int) -> PointFunction:
             return lambda q: metric(q)[:, i, j]
@@ -259,10 +259,6 @@ class CoordinateMap:
                 for trial, test in dict.fromkeys([(one, other), (other, one)]) if coefficient.terms else ():
                     total = total + inner(coefficient * d[trial], d[test])
         return total
-
-    def jacobian_at(self, points: Array) -> Array:
-        """Return the matrices ``dx_i/dq_j`` (n, d, d) at points q."""
-        return self.jacobian(points)
 
     def _separated(self, f: PointFunction, size: PointFunction | None = None) -> Coefficient:
         """Return a function of q as a coefficient on those axes alone on which it depends.

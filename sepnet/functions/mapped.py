@@ -117,7 +117,7 @@ class Mapped:
         _, image = self._image(points, outside)
         value, slope = self.u.value_and_gradient(image, outside=outside)
         xp = namespace(image)
-        turned = xp.matrix_transpose(self.map.jacobian_at(image))
+        turned = xp.matrix_transpose(self.map.jacobian(image))
         singular = xp.linalg.det(turned) == 0.0
         if bool(xp.any(singular)):
             row = int(xp.argmax(xp.astype(singular, xp.int8)))
@@ -169,7 +169,7 @@ class Mapped:
             raise ValueError(msg)
         here = from_host(image, self.u.xp, device=self.u.device, dtype=self.u.dtype)
         values = to_host(self.u(here)).astype(np.float64)
-        root = np.sqrt(np.abs(np.linalg.det(self.map.jacobian_at(image))))
+        root = np.sqrt(np.abs(np.linalg.det(self.map.jacobian(image))))
         found = estimate(root * (values - exact), root * exact)
         return ErrorEstimate(found.value, found.low, found.high, float(np.abs(values - exact).max()), n)
 
