@@ -8,11 +8,13 @@ from sepnet.backends.contract import Names
 __all__ = [
     "bad_point",
     "check_bands",
+    "check_blocks",
     "check_cp",
     "check_levels",
     "check_local",
     "check_normal",
     "check_train",
+    "check_vjp",
     "check_windows",
     "slack",
 ]
@@ -97,6 +99,20 @@ def check_train(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, .
         raise ValueError(msg)
 
 
+def check_vjp(points: Array, cotangent: Array, wanted: str, columns: tuple[int, ...] = ()) -> None:
+    """Raise ValueError unless `wanted` is that of `Kernels.cp_vjp` and `cotangent` has shape (n, *columns)."""
+    if wanted not in ("both", "points", "tables"):
+        msg = f'`wanted` is {wanted!r}, expected "both", "points" or "tables": name what to compute'
+        raise ValueError(msg)
+    shape = (int(points.shape[0]), *columns)
+    if tuple(cotangent.shape) != shape:
+        msg = (
+            f"`cotangent` has shape {tuple(cotangent.shape)}, expected {shape}, that of the values: "
+            "pass one number for each of them"
+        )
+        raise ValueError(msg)
+
+
 def check_bands(bands: Array, weights: Array) -> None:
     """Raise ValueError unless the shapes are those of `Kernels.fill_band`."""
     fits = (
@@ -109,6 +125,18 @@ def check_bands(bands: Array, weights: Array) -> None:
         msg = (
             f"`bands` and `weights` have shapes {tuple(bands.shape)} and {tuple(weights.shape)}, expected "
             "(J, N, w + 1) and (J, R, R): pass one weight matrix per term"
+        )
+        raise ValueError(msg)
+
+
+def check_blocks(bands: Array, weights: Array, group: int) -> None:
+    """Raise ValueError unless the arguments are those of `Kernels.fill_blocks`."""
+    check_bands(bands, weights)
+    least = max(int(bands.shape[2]) - 1, 1)
+    if group < least:
+        msg = (
+            f"`group` is {group}, expected at least {least}: a group must reach as far as the band, "
+            "or it would meet more than the next one"
         )
         raise ValueError(msg)
 

@@ -6,29 +6,45 @@ points and tables, because a cell number has no derivative and all the rest is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-from sepnet.backends.arrays import Array, Namespace, device_of, eps, gather, is_numpy, is_torch, namespace
+from sepnet.backends.arrays import Array, device_of, namespace
 from sepnet.backends.checks import (
-    bad_point,
     check_bands,
+    check_blocks,
     check_cp,
     check_levels,
     check_local,
     check_normal,
     check_train,
     check_windows,
-    slack,
 )
 from sepnet.backends.contract import Names
+from sepnet.backends.generic_parts import (
+    cell_numbers,
+    check_domain,
+    chunk_size,
+    columns_after,
+    factor_jets,
+    horner,
+    in_chunks,
+    locate,
+    matrix_jets,
+    prefixes,
+    rows_before,
+    suffixes,
+)
+from sepnet.backends.generic_vjp import cp_columns, cp_columns_vjp, cp_vjp, train_vjp
 from sepnet.backends.newton import Samples, level_newton
 
 __all__ = [
+    "cp_columns",
+    "cp_columns_vjp",
     "cp_gradient",
     "cp_hessian",
     "cp_newton",
     "cp_value",
+    "cp_vjp",
     "fill_band",
+    "fill_blocks",
     "fill_dense",
     "fill_dense_from_bands",
     "local_values",
@@ -36,26 +52,22 @@ __all__ = [
     "train_gradient",
     "train_hessian",
     "train_value",
+    "train_vjp",
     "window_values",
 ]
-
-# Eager CPU code runs out of cache when the (n, p + 1, R) intermediates are large: 5.0 s -> 0.5 s for 1e6 points in 6-D
-# at rank 16 with torch. A device wants the opposite, few launches; there the limit only bounds the memory.
-HOST_CHUNK = 4096
-DEVICE_CHUNK = 2**18
 
 
 def local_values(points: Array, breaks: Array, table: Array, /, *, names: Names = None) -> tuple[Array, Array]:
     """See `sepnet.backends.contract.Kernels.local_values`."""
     check_local(points, breaks, table)
     xp = namespace(points, breaks, table)
-    _check_domain(points[:, None], (breaks,), names, xp)
+    check_domain(points[:, None], (breaks,), names, xp)
 
     def chunk(x: Array) -> tuple[Array, ...]:
-        cell, s, _ = _locate(x, breaks, xp)
-        return cell, _horner(table, cell, s)
+        cell, s, _ = locate(x, breaks, xp)
+        return cell, horner(table, cell, s)
 
-    cell, values = _in_chunks(chunk, points, xp)
+    cell, values = in_chunks(chunk, points, xp)
     return cell, values
 
 
@@ -63,17 +75,17 @@ def cp_value(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...]
     """See `sepnet.backends.contract.Kernels.cp_value`."""
     check_cp(points, breaks, tables)
     xp = namespace(points, *breaks, *tables)
-    _check_domain(points, breaks, names, xp)
+    check_domain(points, breaks, names, xp)
 
     def chunk(x: Array) -> tuple[Array, ...]:
         product = None
         for axis, table in enumerate(tables):
-            cell, s, _ = _locate(x[:, axis], breaks[axis], xp)
-            factor = _horner(table, cell, s)
+            cell, s, _ = locate(x[:, axis], breaks[axis], xp)
+            factor = horner(table, cell, s)
             product = factor if product is None else product * factor
         return (xp.sum(product, axis=1),)
 
-    return _in_chunks(chunk, points, xp)[0]
+    return in_chunks(chunk, points, xp)[0]
 
 
 def cp_gradient(
@@ -82,15 +94,15 @@ def cp_gradient(
     """See `sepnet.backends.contract.Kernels.cp_gradient`."""
     check_cp(points, breaks, tables)
     xp = namespace(points, *breaks, *tables)
-    _check_domain(points, breaks, names, xp)
+    check_domain(points, breaks, names, xp)
 
     def chunk(x: Array) -> tuple[Array, ...]:
-        jets = _jets(x, breaks, tables, 1, xp)
-        before, after = _prefixes([j[0] for j in jets]), _suffixes([j[0] for j in jets])
+        jets = factor_jets(x, breaks, tables, 1, xp)
+        before, after = prefixes([j[0] for j in jets]), suffixes([j[0] for j in jets])
         columns = [xp.sum(before[i] * jets[i][1] * after[i], axis=1) for i in range(len(jets))]
         return xp.sum(before[-1] * jets[-1][0], axis=1), xp.stack(columns, axis=1)
 
-    value, gradient = _in_chunks(chunk, points, xp)
+    value, gradient = in_chunks(chunk, points, xp)
     return value, gradient
 
 
@@ -100,12 +112,12 @@ def cp_hessian(
     """See `sepnet.backends.contract.Kernels.cp_hessian`."""
     check_cp(points, breaks, tables)
     xp = namespace(points, *breaks, *tables)
-    _check_domain(points, breaks, names, xp)
+    check_domain(points, breaks, names, xp)
     d = len(tables)
 
     def chunk(x: Array) -> tuple[Array, ...]:
-        jets = _jets(x, breaks, tables, 2, xp)
-        before, after = _prefixes([j[0] for j in jets]), _suffixes([j[0] for j in jets])
+        jets = factor_jets(x, breaks, tables, 2, xp)
+        before, after = prefixes([j[0] for j in jets]), suffixes([j[0] for j in jets])
         gradient = [xp.sum(before[i] * jets[i][1] * after[i], axis=1) for i in range(d)]
         entries = {}
         for i in range(d):
@@ -118,7 +130,7 @@ def cp_hessian(
         value = xp.sum(before[-1] * jets[-1][0], axis=1)
         return value, xp.stack(gradient, axis=1), xp.stack(rows, axis=1)
 
-    value, gradient, hessian = _in_chunks(chunk, points, xp)
+    value, gradient, hessian = in_chunks(chunk, points, xp)
     return value, gradient, hessian
 
 
@@ -150,15 +162,15 @@ def train_value(
     """See `sepnet.backends.contract.Kernels.train_value`."""
     check_train(points, breaks, tables)
     xp = namespace(points, *breaks, *tables)
-    _check_domain(points, breaks, names, xp)
+    check_domain(points, breaks, names, xp)
 
     def chunk(x: Array) -> tuple[Array, ...]:
         row: Array = None
-        for (matrix,) in _matrix_jets(x, breaks, tables, 0, xp):
+        for (matrix,) in matrix_jets(x, breaks, tables, 0, xp):
             row = matrix if row is None else row @ matrix
         return (row[:, 0, 0],)
 
-    return _in_chunks(chunk, points, xp, _numbers(tables))[0]
+    return in_chunks(chunk, points, xp, cell_numbers(tables))[0]
 
 
 def train_gradient(
@@ -167,15 +179,15 @@ def train_gradient(
     """See `sepnet.backends.contract.Kernels.train_gradient`."""
     check_train(points, breaks, tables)
     xp = namespace(points, *breaks, *tables)
-    _check_domain(points, breaks, names, xp)
+    check_domain(points, breaks, names, xp)
 
     def chunk(x: Array) -> tuple[Array, ...]:
-        jets = list(_matrix_jets(x, breaks, tables, 1, xp))
-        before, after = _rows_before(jets, xp), _columns_after(jets, xp)
+        jets = list(matrix_jets(x, breaks, tables, 1, xp))
+        before, after = rows_before(jets, xp), columns_after(jets, xp)
         columns = [(before[i] @ jets[i][1] @ after[i])[:, 0, 0] for i in range(len(jets))]
         return (before[-1] @ jets[-1][0])[:, 0, 0], xp.stack(columns, axis=1)
 
-    value, gradient = _in_chunks(chunk, points, xp, _numbers(tables))
+    value, gradient = in_chunks(chunk, points, xp, cell_numbers(tables))
     return value, gradient
 
 
@@ -185,12 +197,12 @@ def train_hessian(
     """See `sepnet.backends.contract.Kernels.train_hessian`."""
     check_train(points, breaks, tables)
     xp = namespace(points, *breaks, *tables)
-    _check_domain(points, breaks, names, xp)
+    check_domain(points, breaks, names, xp)
     d = len(tables)
 
     def chunk(x: Array) -> tuple[Array, ...]:
-        jets = list(_matrix_jets(x, breaks, tables, 2, xp))
-        before, after = _rows_before(jets, xp), _columns_after(jets, xp)
+        jets = list(matrix_jets(x, breaks, tables, 2, xp))
+        before, after = rows_before(jets, xp), columns_after(jets, xp)
         gradient, entries = [], {}
         for i in range(d):
             entries[i, i] = (before[i] @ jets[i][2] @ after[i])[:, 0, 0]
@@ -203,7 +215,7 @@ def train_hessian(
         value = (before[-1] @ jets[-1][0])[:, 0, 0]
         return value, xp.stack(gradient, axis=1), xp.stack(rows, axis=1)
 
-    value, gradient, hessian = _in_chunks(chunk, points, xp, _numbers(tables))
+    value, gradient, hessian = in_chunks(chunk, points, xp, cell_numbers(tables))
     return value, gradient, hessian
 
 
@@ -233,7 +245,7 @@ def normal_blocks(
     n, total = int(slope.shape[0]), sum(m * int(g.shape[1]) for m, g in zip(sizes, gains, strict=True))
     matrix = xp.zeros((total, total), dtype=slope.dtype, device=device_of(slope))
     vector = xp.zeros((total,), dtype=slope.dtype, device=device_of(slope))
-    size = _chunk_size(slope, xp, total)
+    size = chunk_size(slope, xp, total)
     for start in range(0, n, size):
         part = slice(start, min(start + size, n))
         rows = []
@@ -272,6 +284,31 @@ def fill_dense_from_bands(bands: Array, weights: Array, /) -> Array:
     return xp.tril(full) + xp.matrix_transpose(xp.tril(full, k=-1))
 
 
+def fill_blocks(bands: Array, weights: Array, /, *, group: int) -> tuple[Array, Array]:
+    """See `sepnet.backends.contract.Kernels.fill_blocks`; no more launches for many blocks than for one."""
+    check_blocks(bands, weights, group)
+    xp = namespace(bands, weights)
+    terms, n, width = (int(k) for k in bands.shape)
+    rank, home = int(weights.shape[1]), {"dtype": bands.dtype, "device": device_of(bands)}
+    count = -(-n // group)
+    missing = count * group - n
+    if missing:
+        bands = xp.concat([bands, xp.zeros((terms, missing, width), **home)], axis=1)
+    columns = xp.reshape(xp.permute_dims(bands, (1, 2, 0)), (count * group * width, terms))
+    flat = columns @ xp.reshape(weights, (terms, rank * rank))
+    # Column k of a group begins at row k. With 2 group + 1 places a column, read as if they were 2 group, each column
+    # slides down by one place more than the one before.
+    flat = xp.reshape(flat, (count, group, width, rank * rank))
+    flat = xp.concat([flat, xp.zeros((count, group, 2 * group + 1 - width, rank * rank), **home)], axis=2)
+    flat = xp.reshape(flat, (count, group * (2 * group + 1), rank * rank))[:, : 2 * group * group, :]
+    blocks = xp.permute_dims(xp.reshape(flat, (count, group, 2 * group, rank, rank)), (0, 2, 3, 1, 4))
+    size = group * rank
+    blocks = xp.reshape(blocks, (count, 2 * size, size))
+    if missing:
+        blocks[-1, size - missing * rank : size, size - missing * rank :] = xp.eye(missing * rank, **home)
+    return blocks[:, :size, :], blocks[: max(count - 1, 0), size:, :]
+
+
 def fill_band(bands: Array, weights: Array, /, *, out: Array | None = None) -> Array:
     """Raise TypeError: LAPACK's band storage exists for NumPy only, others take `fill_dense_from_bands`."""
     msg = (
@@ -279,127 +316,3 @@ def fill_band(bands: Array, weights: Array, /, *, out: Array | None = None) -> A
         "use fill_dense_from_bands"
     )
     raise TypeError(msg)
-
-
-def _in_chunks(
-    function: Callable[[Array], tuple[Array, ...]], points: Array, xp: Namespace, numbers: int = 64
-) -> list[Array]:
-    """Apply `function` to pieces of `points` and join each of its results along the first axis.
-
-    `numbers` is how many numbers a point needs at a time; above 64, rank 16 of cubics, the pieces get smaller.
-    """
-    n, size = points.shape[0], _chunk_size(points, xp, numbers)
-    if n <= size:
-        return list(function(points))
-    parts = [function(points[start : min(start + size, n), ...]) for start in range(0, n, size)]
-    return [xp.concat(list(pieces), axis=0) for pieces in zip(*parts, strict=True)]
-
-
-def _chunk_size(points: Array, xp: Namespace, numbers: int) -> int:
-    on_host = is_numpy(xp) or (is_torch(xp) and device_of(points).type == "cpu")
-    return max((HOST_CHUNK if on_host else DEVICE_CHUNK) * 64 // max(numbers, 64), 64)
-
-
-def _check_domain(points: Array, breaks: tuple[Array, ...], names: Names, xp: Namespace) -> None:
-    """Raise ValueError for the first point that is NaN or outside; one reduction over all points."""
-    ends = [(float(b[0]), float(b[-1])) for b in breaks]
-    unit = eps(points.dtype, xp)
-    options = {"dtype": points.dtype, "device": device_of(points)}
-    low = xp.asarray([left - slack(left, right, unit) for left, right in ends], **options)
-    high = xp.asarray([right + slack(left, right, unit) for left, right in ends], **options)
-    inside = (points >= low[None, :]) & (points <= high[None, :])
-    if bool(xp.all(inside)):
-        return
-    first = int(xp.argmin(xp.astype(xp.reshape(inside, (-1,)), xp.int64)))
-    row, axis = divmod(first, len(breaks))
-    raise bad_point(axis, float(points[row, axis]), *ends[axis], names)
-
-
-def _locate(x: Array, breaks: Array, xp: Namespace) -> tuple[Array, Array, Array]:
-    """Return cell numbers, local coordinates s and the slopes ds/dx, each of shape (n,)."""
-    # torch warns, at a cost, when it has to copy a strided column for the search
-    keys = x.contiguous() if is_torch(xp) else x
-    cell = xp.astype(xp.searchsorted(breaks, keys, side="right"), xp.int64) - 1
-    cell = xp.clip(cell, 0, breaks.shape[0] - 2)
-    left, slope = xp.take(breaks, cell, axis=0), 2 / (breaks[1:] - breaks[:-1])
-    slope = xp.take(slope, cell, axis=0)
-    # the difference of neighbouring numbers is exact, so s has the round-off of one product, wherever the axis lies
-    return cell, (x - left) * slope - 1, slope
-
-
-def _horner(table: Array, cell: Array, s: Array) -> Array:
-    """Return the (n, q) values of the polynomials of each point's cell."""
-    rows = gather(table, cell)
-    value = rows[:, -1, :]
-    for m in range(table.shape[1] - 2, -1, -1):
-        value = value * s[:, None] + rows[:, m, :]
-    return value
-
-
-def _jets(
-    x: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], order: int, xp: Namespace
-) -> list[list[Array]]:
-    """Return for each axis [value, first, ... `order`-th derivative by x] of its factors, each of shape (n, R)."""
-    jets = []
-    for axis, table in enumerate(tables):
-        cell, s, slope = _locate(x[:, axis], breaks[axis], xp)
-        rows = gather(table, cell)
-        jet = [rows[:, -1, :]] + [xp.zeros_like(rows[:, -1, :]) for _ in range(order)]
-        for m in range(table.shape[1] - 2, -1, -1):
-            # Horner for Taylor coefficients: from the highest order down, so that each uses the older lower one
-            for k in range(order, 0, -1):
-                jet[k] = jet[k] * s[:, None] + jet[k - 1]
-            jet[0] = jet[0] * s[:, None] + rows[:, m, :]
-        factor = slope[:, None]
-        for k in range(1, order + 1):
-            jet[k] = jet[k] * factor
-            factor = factor * slope[:, None] * (k + 1)
-        jets.append(jet)
-    return jets
-
-
-def _prefixes(factors: list[Array]) -> list[Array]:
-    """Return the products of the factors before each one (1.0 before the first)."""
-    products: list[Array] = [1.0]
-    for factor in factors[:-1]:
-        products.append(products[-1] * factor)
-    return products
-
-
-def _suffixes(factors: list[Array]) -> list[Array]:
-    """Return the products of the factors after each one (1.0 after the last)."""
-    return _prefixes(factors[::-1])[::-1]
-
-
-def _numbers(tables: tuple[Array, ...]) -> int:
-    """Return the number of coefficients of one cell, on the mean of the axes."""
-    return sum(int(table.shape[1] * table.shape[2] * table.shape[3]) for table in tables) // len(tables)
-
-
-def _matrix_jets(
-    x: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], order: int, xp: Namespace
-) -> Iterator[list[Array]]:
-    """Give for each axis what `_jets` gives, each of shape (n, r_{i-1}, r_i)."""
-    for axis, table in enumerate(tables):
-        cells, powers, left, right = table.shape
-        flat = xp.reshape(table, (cells, powers, left * right))
-        (jet,) = _jets(x[:, axis : axis + 1], (breaks[axis],), (flat,), order, xp)
-        yield [xp.reshape(part, (x.shape[0], left, right)) for part in jet]
-
-
-def _rows_before(jets: list[list[Array]], xp: Namespace) -> list[Array]:
-    """Return the (n, 1, r) products of the matrices before each one (ones before the first)."""
-    first = jets[0][0]
-    rows = [xp.ones((first.shape[0], 1, 1), dtype=first.dtype, device=device_of(first))]
-    for jet in jets[:-1]:
-        rows.append(rows[-1] @ jet[0])
-    return rows
-
-
-def _columns_after(jets: list[list[Array]], xp: Namespace) -> list[Array]:
-    """Return the (n, r, 1) products of the matrices after each one (ones after the last)."""
-    first = jets[0][0]
-    columns = [xp.ones((first.shape[0], 1, 1), dtype=first.dtype, device=device_of(first))]
-    for jet in jets[:0:-1]:
-        columns.append(jet[0] @ columns[-1])
-    return columns[::-1]

@@ -142,7 +142,7 @@ def cp_problem(
 
 
 def cp_targets(n: int, repeat: int) -> None:
-    """Measure value, gradient and Hessian against the reference loop."""
+    """Measure value, gradient, vector-Jacobian product and Hessian against the reference loop."""
     rng = np.random.default_rng(0)
     points = rng.random((n, AXES))
     coefficients, out = rng.standard_normal((AXES, CELLS + 3, RANK)), np.empty(n)
@@ -158,17 +158,27 @@ def cp_targets(n: int, repeat: int) -> None:
         line(what, asked, seconds(lambda b=b, t=t: dispatch.cp_value(points, b, t), repeat) / base)  # type: ignore[misc]
     b, t = cp_problem(3, uniform)
     value = seconds(lambda: dispatch.cp_value(points, b, t), repeat)
-    line("value and gradient, per value", 2.5, seconds(lambda: dispatch.cp_gradient(points, b, t), repeat) / value)
+    gradient = seconds(lambda: dispatch.cp_gradient(points, b, t), repeat)
+    line("value and gradient, per value", 2.5, gradient / value)
+    y = rng.standard_normal(n)
+    back = seconds(lambda: dispatch.cp_vjp(points, b, t, y), repeat)
+    line("vector-Jacobian product, per value and gradient", 2.5, back / gradient)
+    columns = seconds(lambda: dispatch.cp_columns(points, b, t), repeat)
+    wide = np.repeat(y[:, None], RANK, axis=1)
+    back_columns = seconds(lambda: dispatch.cp_columns_vjp(points, b, t, wide), repeat)
+    print(f"columns, per value: {(columns / value)[0]:.2f}; back from the columns, per value: "
+          f"{(back_columns / value)[0]:.2f}, from the value: {(back / value)[0]:.2f}")  # fmt: skip
     hessian = seconds(lambda: dispatch.cp_hessian(points, b, t), 3)
     print(f"value, gradient and Hessian, per value: {(hessian / value)[0]:.2f}")
     few, (single, small) = points.astype(np.float32), cp_problem(3, uniform, np.float32)
     half = seconds(lambda: dispatch.cp_value(few, single, small), repeat)
-    print(f"float32 value, per float64 value: {(half / value)[0]:.2f}")
+    half_back = seconds(lambda: dispatch.cp_vjp(few, single, small, y.astype(np.float32)), repeat)
+    print(f"float32 per float64: value {(half / value)[0]:.2f}, vector-Jacobian product {(half_back / back)[0]:.2f}")
     print(f"value at one point: {seconds(lambda: dispatch.cp_value(points[:1], b, t), 200)[0] * 1e6:.0f} us")
 
 
 def train_targets(n: int, repeat: int) -> None:
-    """Measure value, gradient and Hessian of a tensor train against the loop of its kind."""
+    """Measure the kernels of a tensor train against the loop of its kind."""
     rng = np.random.default_rng(1)
     points, breaks = rng.random((n, AXES)), np.linspace(0, 1, CELLS + 1)
     # the functions of an interior cell on all cells: the loop knows no ends
@@ -182,17 +192,21 @@ def train_targets(n: int, repeat: int) -> None:
     error = np.max(np.abs(dispatch.train_value(points, b, t) - out)) / np.max(np.abs(out))
     gradient = seconds(lambda: dispatch.train_gradient(points, b, t), repeat)
     hessian = seconds(lambda: dispatch.train_hessian(points, b, t), 3)
+    y = rng.standard_normal(n)
+    back = seconds(lambda: dispatch.train_vjp(points, b, t, y), repeat)
     print(f"train, ranks {'-'.join(map(str, CHAIN[1:-1]))}: the loop takes {(base / n * 1e9)[0]:.0f} ns/point")
     for what, time_taken in (
         ("value", value),
         ("value and gradient", gradient),
         ("value, gradient and Hessian", hessian),
+        ("vector-Jacobian product", back),
     ):
         per_point, per_value, per_loop = time_taken / n * 1e9, time_taken / value, time_taken / base
         print(
             f"    {what:<27} {per_point[0]:6.0f} ns/point (median {per_point[1]:.0f}), "
             f"per value {per_value[0]:.2f} ({per_value[1]:.2f}), per loop {per_loop[0]:.2f} ({per_loop[1]:.2f})"
         )
+    line("vector-Jacobian product, per value and gradient", 2.5, back / gradient)
     print(f"    relative difference from the loop: {error:.1e}")
 
 
