@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 import array_api_compat as compat
 import numpy as np
 
+from sepnet.backends.availability import require_cupy
+
 Array: TypeAlias = Any
 Namespace: TypeAlias = Any
 
@@ -27,6 +29,7 @@ __all__ = [
     "from_host",
     "gather",
     "is_cupy",
+    "is_followed",
     "is_numpy",
     "is_torch",
     "library_name",
@@ -51,6 +54,8 @@ def as_namespace(xp: Namespace, /) -> Namespace:
 
     Raises
     ------
+    BackendUnavailable
+        If `xp` is CuPy and a driver, a device or a library is missing.
     TypeError
         If `xp` has no ``asarray``: it is no array library.
     """
@@ -59,6 +64,8 @@ def as_namespace(xp: Namespace, /) -> Namespace:
     if not hasattr(xp, "asarray"):
         msg = f"`xp` is {xp!r}, expected an array library such as numpy, torch or cupy: pass the module itself"
         raise TypeError(msg)
+    if is_cupy(xp):
+        require_cupy()
     return compat.array_namespace(xp.empty(0) if hasattr(xp, "empty") else xp.asarray([]))
 
 
@@ -75,6 +82,8 @@ def namespace(*arrays: Array) -> Namespace:
 
     Raises
     ------
+    BackendUnavailable
+        If they are CuPy's and a library is missing that CuPy needs.
     TypeError
         If the arrays come from different libraries, or something is no array.
     """
@@ -89,6 +98,8 @@ def namespace(*arrays: Array) -> Namespace:
         kinds = ", ".join(sorted({f"{type(a).__module__.split('.')[0]}.{type(a).__name__}" for a in arrays}))
         msg = f"the arrays are of {kinds}, expected one array library: move one side first, e.g. with u.to(xp=...)"
         raise TypeError(msg) from error
+    if is_cupy(found):
+        require_cupy()
     if kind is not None and all(type(a) is kind for a in arrays):
         _NAMESPACES[kind] = found
     return found
@@ -205,6 +216,25 @@ def _advice(xp: Namespace) -> str:
 def needs_autograd(*arrays: Array) -> bool:
     """Tell whether a torch tensor among `arrays` records gradients."""
     return any(bool(getattr(a, "requires_grad", False)) for a in arrays)
+
+
+def is_followed(*tensors: Array) -> bool:
+    """Tell whether torch follows what is computed with `tensors`, and must see its own operations.
+
+    It does so to record a gradient, forward or backward, under a transform of ``torch.func``, while it traces or
+    compiles, under a dispatch mode, and for subclasses of its tensor: all that a kernel which is given addresses would
+    be left out of, without an error.
+    """
+    import torch
+
+    if torch.is_grad_enabled() and needs_autograd(*tensors):
+        return True
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.autograd.forward_ad._current_level >= 0:
+        return True
+    # torch has no public names for these two; its own autograd.Function asks the first
+    if torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0:
+        return True
+    return any(type(t) is not torch.Tensor and type(t) is not torch.nn.Parameter for t in tensors)
 
 
 def eps(dtype: Any, xp: Namespace, /) -> float:

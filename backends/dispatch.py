@@ -1,8 +1,9 @@
 """Choose the implementation of each kernel by the arrays it is given.
 
-NumPy arrays go to the numba kernels, which are imported, and compiled or read from the cache, at the first call; all
-other namespaces go to the generic ones. Nothing is ever copied from one namespace, device or dtype to another: mixing
-them is an error.
+NumPy arrays go to the numba kernels, which are imported, and compiled or read from the cache, at the first call; CuPy
+arrays and torch tensors on a CUDA device go to the CUDA kernels; all else goes to the generic ones, and so does a torch
+tensor whose computation torch follows, for a gradient, a transform or a graph: these kernels are torch's own
+operations. Nothing is ever copied from one namespace, device or dtype to another: mixing them is an error.
 """
 
 from __future__ import annotations
@@ -11,18 +12,34 @@ import functools
 import importlib
 import importlib.util
 import logging
-from typing import cast
+from typing import Any, cast
 
-from sepnet.backends.arrays import Array, Namespace, as_namespace, describe, device_of, is_numpy, namespace
-from sepnet.backends.contract import Kernels, Names
+from sepnet.backends.arrays import (
+    Array,
+    Namespace,
+    as_namespace,
+    describe,
+    device_of,
+    is_cupy,
+    is_followed,
+    is_numpy,
+    is_torch,
+    namespace,
+)
+from sepnet.backends.availability import BackendUnavailable, require_cupy
+from sepnet.backends.contract import Kernels, Names, Wanted
 from sepnet.backends.newton import Samples
 
 __all__ = [
+    "cp_columns",
+    "cp_columns_vjp",
     "cp_gradient",
     "cp_hessian",
     "cp_newton",
     "cp_value",
+    "cp_vjp",
     "fill_band",
+    "fill_blocks",
     "fill_dense",
     "fill_dense_from_bands",
     "kernels",
@@ -31,29 +48,36 @@ __all__ = [
     "train_gradient",
     "train_hessian",
     "train_value",
+    "train_vjp",
     "window_values",
 ]
 
 _logger = logging.getLogger(__name__)
 
 
-def kernels(xp: Namespace = None) -> Kernels:
+def kernels(xp: Namespace = None, device: Any = None) -> Kernels:
     """Return the kernels for arrays of `xp`.
 
     Parameters
     ----------
     xp : module, optional
         An array library or its array-API namespace; ``None`` means NumPy.
+    device : optional
+        Where the arrays are, as ``array.device`` says it; it counts for torch alone, where ``None`` means the host.
 
     Returns
     -------
     Kernels
-        A module whose functions follow `sepnet.backends.contract.Kernels`.
+        A module whose functions follow `sepnet.backends.contract.Kernels`. It takes no gradients of torch tensors on
+        CUDA devices; the functions of this module do.
+
+    Raises
+    ------
+    BackendUnavailable
+        If `xp` is CuPy and a driver, a device or a library is missing.
     """
-    name = "sepnet.backends.generic"
-    if (xp is None or is_numpy(as_namespace(xp))) and _has_numba():
-        name = "sepnet.backends.cpu"
-    return cast(Kernels, importlib.import_module(name))
+    xp = as_namespace(xp)
+    return _implementation(xp, is_torch(xp) and device is not None and str(device).startswith("cuda"))
 
 
 def local_values(points: Array, breaks: Array, table: Array, /, *, names: Names = None) -> tuple[Array, Array]:
@@ -78,6 +102,45 @@ def cp_hessian(
 ) -> tuple[Array, Array, Array]:
     """See `sepnet.backends.contract.Kernels.cp_hessian`; TypeError if namespaces, devices or dtypes differ."""
     return _kernels_of(points=points, breaks=breaks, tables=tables).cp_hessian(points, breaks, tables, names=names)
+
+
+def cp_vjp(
+    points: Array,
+    breaks: tuple[Array, ...],
+    tables: tuple[Array, ...],
+    cotangent: Array,
+    /,
+    *,
+    wanted: Wanted = "both",
+    deterministic: bool = False,
+    names: Names = None,
+) -> tuple[Array | None, tuple[Array, ...] | None]:
+    """See `sepnet.backends.contract.Kernels.cp_vjp`; TypeError if namespaces, devices or dtypes differ."""
+    chosen = _kernels_of(points=points, breaks=breaks, tables=tables, cotangent=cotangent)
+    return chosen.cp_vjp(points, breaks, tables, cotangent, wanted=wanted, deterministic=deterministic, names=names)
+
+
+def cp_columns(points: Array, breaks: tuple[Array, ...], tables: tuple[Array, ...], /, *, names: Names = None) -> Array:
+    """See `sepnet.backends.contract.Kernels.cp_columns`; TypeError if namespaces, devices or dtypes differ."""
+    return _kernels_of(points=points, breaks=breaks, tables=tables).cp_columns(points, breaks, tables, names=names)
+
+
+def cp_columns_vjp(
+    points: Array,
+    breaks: tuple[Array, ...],
+    tables: tuple[Array, ...],
+    cotangent: Array,
+    /,
+    *,
+    wanted: Wanted = "both",
+    deterministic: bool = False,
+    names: Names = None,
+) -> tuple[Array | None, tuple[Array, ...] | None]:
+    """See `sepnet.backends.contract.Kernels.cp_columns_vjp`; TypeError if namespaces, devices or dtypes differ."""
+    chosen = _kernels_of(points=points, breaks=breaks, tables=tables, cotangent=cotangent)
+    return chosen.cp_columns_vjp(
+        points, breaks, tables, cotangent, wanted=wanted, deterministic=deterministic, names=names
+    )
 
 
 def cp_newton(
@@ -120,6 +183,22 @@ def train_hessian(
     return _kernels_of(points=points, breaks=breaks, tables=tables).train_hessian(points, breaks, tables, names=names)
 
 
+def train_vjp(
+    points: Array,
+    breaks: tuple[Array, ...],
+    tables: tuple[Array, ...],
+    cotangent: Array,
+    /,
+    *,
+    wanted: Wanted = "both",
+    deterministic: bool = False,
+    names: Names = None,
+) -> tuple[Array | None, tuple[Array, ...] | None]:
+    """See `sepnet.backends.contract.Kernels.train_vjp`; TypeError if namespaces, devices or dtypes differ."""
+    chosen = _kernels_of(points=points, breaks=breaks, tables=tables, cotangent=cotangent)
+    return chosen.train_vjp(points, breaks, tables, cotangent, wanted=wanted, deterministic=deterministic, names=names)
+
+
 def window_values(first: Array, values: Array, table: Array, /) -> Array:
     """See `sepnet.backends.contract.Kernels.window_values`; TypeError if namespaces, devices or dtypes differ."""
     return _kernels_of(values=values, table=table).window_values(first, values, table)
@@ -150,6 +229,11 @@ def fill_dense_from_bands(bands: Array, weights: Array, /) -> Array:
     return _kernels_of(bands=bands, weights=weights).fill_dense_from_bands(bands, weights)
 
 
+def fill_blocks(bands: Array, weights: Array, /, *, group: int) -> tuple[Array, Array]:
+    """See `sepnet.backends.contract.Kernels.fill_blocks`; TypeError if namespaces, devices or dtypes differ."""
+    return _kernels_of(bands=bands, weights=weights).fill_blocks(bands, weights, group=group)
+
+
 def fill_band(bands: Array, weights: Array, /, *, out: Array | None = None) -> Array:
     """See `sepnet.backends.contract.Kernels.fill_band`; TypeError if the arrays are not NumPy's, or dtypes differ."""
     return _kernels_of(bands=bands, weights=weights).fill_band(bands, weights, out=out)
@@ -160,22 +244,50 @@ def _kernels_of(**arguments: Array | tuple[Array, ...]) -> Kernels:
     flat = [(name, a) for name, value in arguments.items() for a in (value if isinstance(value, tuple) else (value,))]
     xp = namespace(*(a for _, a in flat))
     name, lead = flat[0]
-    if not xp.isdtype(lead.dtype, "real floating"):
+    dtype, device = lead.dtype, device_of(lead)
+    if not xp.isdtype(dtype, "real floating"):
         msg = f"`{name}` is {describe(lead)}, expected float32 or float64: convert it first, e.g. with u.to(dtype=...)"
         raise TypeError(msg)
     for other, array in flat[1:]:
-        if array.dtype != lead.dtype or device_of(array) != device_of(lead):
+        if array.dtype != dtype or device_of(array) != device:
             msg = (
                 f"`{other}` is {describe(array)} and `{name}` is {describe(lead)}, expected one device and dtype: "
                 "move one side first, e.g. with u.to(device=..., dtype=...)"
             )
             raise TypeError(msg)
-    return kernels(xp)
+    on_cuda = is_torch(xp) and _on_cuda(device)
+    return _implementation(xp, on_cuda and not is_followed(*(a for _, a in flat)))
+
+
+def _on_cuda(device: Any) -> bool:
+    """Tell whether a device of torch is a CUDA device."""
+    return bool(device.type == "cuda")
+
+
+@functools.cache
+def _implementation(xp: Namespace, torch_on_cuda: bool) -> Kernels:
+    name = "sepnet.backends.generic"
+    if is_numpy(xp) and _has_numba():
+        name = "sepnet.backends.cpu"
+    elif is_cupy(xp) or (torch_on_cuda and _has_cupy()):
+        name = "sepnet.backends.cuda"
+    return cast(Kernels, importlib.import_module(name))
 
 
 @functools.cache
 def _has_numba() -> bool:
     if importlib.util.find_spec("numba") is None:
         _logger.info("numba is not installed: NumPy arrays take the generic kernels, about ten times as slow")
+        return False
+    return True
+
+
+@functools.cache
+def _has_cupy() -> bool:
+    # torch needs no CuPy for its own work, so a part that is missing is no error here
+    try:
+        require_cupy()
+    except BackendUnavailable as error:
+        _logger.info("torch tensors on CUDA devices take the generic kernels: %s", error)
         return False
     return True

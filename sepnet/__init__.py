@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+from sepnet.backends.availability import BackendUnavailable
 from sepnet.bases import BSpline, Chebyshev, Fourier, Legendre
 from sepnet.bases.matrix_axis import MatrixAxis
 from sepnet.bases.mesh import Mesh
@@ -52,6 +53,7 @@ __all__ = [
     "CP",
     "SNA",
     "BSpline",
+    "BackendUnavailable",
     "Bands",
     "Chebyshev",
     "CoordinateMap",
