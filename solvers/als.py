@@ -7,6 +7,9 @@ solves ``sum_j A_ij C_i W_j' = F`` with ``W_j`` and ``F`` products over the othe
 The columns of all factors are kept at norm one, and the size of the terms apart: the local system is as well
 conditioned as it can be by scaling. The products over the axes to the left and right of an axis are carried along the
 sweep.
+
+In a sweep no array leaves the device or comes to it. What is read are numbers: one a step, by which the solution of the
+local system is judged (`solve_axis`), and ``a(u, u)`` and ``f(u)`` together at the end.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from typing import final
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, Namespace, device_of, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, Namespace, device_of, from_host, namespace
 from sepnet.solvers.axis_systems import solve_axis
+from sepnet.solvers.on_device import beside, read
 from sepnet.solvers.record import State
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 
@@ -67,11 +71,14 @@ class AlternatingLeastSquares:
         """Append random columns to every factor."""
         like = self.matrix.axes[0].values
         xp: Namespace = namespace(like)
+        sizes = [axis.size for axis in self.matrix.axes]
+        # From the host's generator, so that every library starts from the same columns: one copy, between sweeps.
+        drawn = self._rng.standard_normal((sum(sizes), columns))
+        moved = from_host(drawn, xp, device=device_of(like), dtype=like.dtype)
         grown = []
-        for i, axis in enumerate(self.matrix.axes):
-            new = from_host(
-                self._rng.standard_normal((axis.size, columns)), xp, device=device_of(like), dtype=like.dtype
-            )
+        for i, size in enumerate(sizes):
+            first = sum(sizes[:i])
+            new = moved[first : first + size, :]
             grown.append(xp.concat([self.factors[i], new], axis=1) if self.factors else new)
         self.factors, self._scale = grown, None
         self._settle()
@@ -96,10 +103,16 @@ class AlternatingLeastSquares:
         for i in range(axis):
             left = self.matrix.automaton.steps[i].left(left, self._grams[i])
             load_left = self.load.automaton.steps[i].left(load_left, self._values[i])
-        return self._solve(axis, left, right[axis], load_left, load_right[axis])
+        energy, work = read(*self._solve(axis, left, right[axis], load_left, load_right[axis])())
+        return energy, work
 
-    def _solve(self, i: int, left: Array, right: Array, load_left: Array, load_right: Array) -> tuple[float, float]:
-        """Minimise over factor i; leaves it normalised, its column norms in ``_scale``."""
+    def _solve(
+        self, i: int, left: Array, right: Array, load_left: Array, load_right: Array
+    ) -> Callable[[], tuple[Array, Array]]:
+        """Minimise over factor i; leaves it normalised, its column norms in ``_scale``.
+
+        Returns what computes ``a(u, u)`` and ``f(u)``, for few steps are asked for them.
+        """
         xp = namespace(left)
         axis = self.matrix.axes[i]
         weights = self.matrix.automaton.steps[i].around(left, right)
@@ -108,8 +121,12 @@ class AlternatingLeastSquares:
         self._scale = _safe(xp, xp.linalg.vector_norm(factor, axis=0))
         self.factors[i] = factor / self._scale
         self._measure(i)
-        energy = self._grams[i] * weights * (self._scale[:, None] * self._scale[None, :])
-        return float(xp.sum(energy)), float(xp.sum(load * factor))
+        gram, scale = self._grams[i], self._scale
+
+        def values() -> tuple[Array, Array]:
+            return xp.sum(gram * weights * (scale[:, None] * scale[None, :])), xp.sum(load * factor)
+
+        return values
 
     def sweep(self, after_step: Callable[[int, float, float], None] | None = None) -> tuple[float, float]:
         """Solve for every factor once, in axis order.
@@ -127,13 +144,15 @@ class AlternatingLeastSquares:
         xp = namespace(self.factors[0])
         right, load_right = self._right_environments()
         left, load_left = xp.ones_like(right[-1]), xp.ones_like(load_right[-1])
-        energy = work = 0.0
-        for i in range(len(self.factors)):
-            energy, work = self._solve(i, left, right[i], load_left, load_right[i])
+        last = len(self.factors) - 1
+        for i in range(last + 1):
+            values = self._solve(i, left, right[i], load_left, load_right[i])
             if after_step is not None:
-                after_step(i, energy, work)
-            left = self.matrix.automaton.steps[i].left(left, self._grams[i])
-            load_left = self.load.automaton.steps[i].left(load_left, self._values[i])
+                after_step(i, *read(*values()))
+            if i < last:
+                left = self.matrix.automaton.steps[i].left(left, self._grams[i])
+                load_left = self.load.automaton.steps[i].left(load_left, self._values[i])
+        energy, work = read(*values())
         return energy, work
 
     def _measure(self, i: int) -> None:
@@ -154,18 +173,17 @@ class AlternatingLeastSquares:
 
     def state(self) -> State:
         """Return all that the next sweep depends on."""
-        arrays = {"factors": [to_host(f) for f in self.factors]}
+        arrays = {"factors": list(self.factors)}
         if self._scale is not None:
-            arrays["scale"] = [to_host(self._scale)]
+            arrays["scale"] = [self._scale]
         return State(arrays, {"random": self._rng.bit_generator.state})
 
     def restore(self, state: State) -> None:
         """Go back to a state; what follows is the same to the last bit."""
         like = self.matrix.axes[0].values
-        xp, home = namespace(like), {"device": device_of(like), "dtype": like.dtype}
-        self.factors = [from_host(f, xp, **home) for f in state.arrays["factors"]]
+        self.factors = [beside(f, like) for f in state.arrays["factors"]]
         scale = state.arrays.get("scale")
-        self._scale = None if scale is None else from_host(scale[0], xp, **home)
+        self._scale = None if scale is None else beside(scale[0], like)
         for i in range(len(self.factors)):
             self._measure(i)
         self._rng.bit_generator.state = state.numbers["random"]

@@ -16,6 +16,7 @@ from typing import final
 import numpy as np
 
 from sepnet.backends.arrays import Array, Namespace, from_host, namespace
+from sepnet.solvers.on_device import rows
 
 __all__ = ["Automaton", "Transitions", "build_automaton"]
 
@@ -37,13 +38,11 @@ class Transitions:
 
     def left(self, env: Array, values: Array) -> Array:
         """Carry left environments (S, ...) over the axis with `values` (J, ...): returns (S', ...)."""
-        xp = namespace(env)
-        return _sum(self.to_target, xp.take(env, self.source, axis=0) * xp.take(values, self.letter, axis=0))
+        return _sum(self.to_target, rows(env, self.source) * rows(values, self.letter))
 
     def right(self, env: Array, values: Array) -> Array:
         """Carry right environments (S', ...) back over the axis: returns (S, ...)."""
-        xp = namespace(env)
-        return _sum(self.to_source, xp.take(env, self.target, axis=0) * xp.take(values, self.letter, axis=0))
+        return _sum(self.to_source, rows(env, self.target) * rows(values, self.letter))
 
     @property
     def states(self) -> tuple[int, int]:
@@ -56,8 +55,7 @@ class Transitions:
 
     def around(self, left: Array, right: Array) -> Array:
         """Return for every letter the sum over all other axes, shape (J, ...)."""
-        xp = namespace(left)
-        return _sum(self.to_letter, xp.take(left, self.source, axis=0) * xp.take(right, self.target, axis=0))
+        return _sum(self.to_letter, rows(left, self.source) * rows(right, self.target))
 
 
 def _sum(selector: Array, moves: Array) -> Array:
@@ -151,9 +149,9 @@ def _transitions(moves: list[tuple[int, int, int, float]], before: int, letters:
     weight = np.array([m[3] for m in moves], dtype=np.float64)
     each = np.arange(count)
 
-    def selector(rows: np.ndarray, size: int) -> np.ndarray:
+    def selector(places: np.ndarray, size: int) -> np.ndarray:
         matrix = np.zeros((size, count))
-        matrix[rows, each] = weight
+        matrix[places, each] = weight
         return matrix
 
     return Transitions(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, final
 
 import numpy as np
 import scipy.sparse
 
-from sepnet.backends.arrays import Array, Namespace, from_host, gather, is_numpy, namespace
+from sepnet.backends.arrays import Array, Namespace, device_of, from_host, is_numpy, namespace
 from sepnet.bases.basis import Basis
+from sepnet.solvers.on_device import rows
 
 __all__ = ["AxisMatrices", "stack_matrices"]
 
@@ -36,9 +38,9 @@ class AxisMatrices:
         Banded and cyclic: (N, 2 * width + 1), the column numbers (clipped where the entry is zero).
     width : int
         Half-bandwidth.
-    lower : ndarray or None
-        NumPy, not dense: the lower bands (J, N, width + 1) with ``lower[j, i, o] = A_j[i + o, i]``, without the entries
-        that wrap around: what LAPACK's band is filled from.
+    lower : array or None
+        Banded and cyclic: the lower bands (J, N, width + 1) with ``lower[j, i, o] = A_j[i + o, i]``, without the
+        entries that wrap around: what the systems of the axis are filled from.
     entries : tuple of csr_array
         Sparse: the matrices themselves, on the host.
     """
@@ -47,7 +49,7 @@ class AxisMatrices:
     values: Array
     columns: Array | None
     width: int
-    lower: np.ndarray | None = None
+    lower: Array | None = None
     entries: tuple[scipy.sparse.csr_array, ...] = ()
 
     @property
@@ -66,7 +68,7 @@ class AxisMatrices:
         if self.kind == "sparse":
             return np.stack([a @ factor for a in self.entries], axis=1)
         if self.columns is not None:
-            return xp.matmul(self.values, gather(factor, self.columns))
+            return xp.matmul(self.values, _gathered(factor, self.columns))
         n, j = self.size, self.count
         return xp.reshape(xp.reshape(self.values, (n * j, n)) @ factor, (n, j, int(factor.shape[1])))
 
@@ -81,7 +83,8 @@ class AxisMatrices:
         def banded(x: Array) -> Array:
             # One product at a time: gathered rows of all of them would take 2 width + 1 times the memory.
             parts = [
-                xp.matmul(values[:, m, None, :], gather(x[m, :, :], columns))[:, 0, :] for m in range(int(x.shape[0]))
+                xp.matmul(values[:, m, None, :], _gathered(x[m, :, :], columns))[:, 0, :]
+                for m in range(int(x.shape[0]))
             ]
             return xp.stack(parts, axis=0)
 
@@ -102,14 +105,31 @@ class AxisMatrices:
         turned = xp.reshape(xp.permute_dims(weights, (0, 2, 1)), (j * rank, rank))
         return xp.reshape(applied, (n, j * rank)) @ turned
 
-    def last_rows(self) -> np.ndarray:
-        """Return the last `width` rows of the matrices as (width, J, N), on the host."""
-        n, w = self.size, self.width
-        rows = np.zeros((w, self.count, n), dtype=self.values.dtype)
+    def last_rows(self) -> Array:
+        """Return the last `width` rows of the matrices as (width, J, N); not of a dense or a sparse axis."""
         assert self.columns is not None
-        for k in range(w):
-            rows[k][:, self.columns[n - w + k]] = self.values[n - w + k]
-        return rows
+        first = self.size - self.width
+        places = _places(self.columns[first:, :], self.size, self.values)
+        return namespace(places).matmul(self.values[first:, :, :], places)
+
+    @cached_property
+    def inner(self) -> Array:
+        """Cyclic: the lower bands (J, N - width, width + 1) without the last `width` rows and columns."""
+        assert self.lower is not None
+        n, w, xp = self.size - self.width, self.width, namespace(self.lower)
+        inner = xp.asarray(self.lower[:, :n, :], copy=True)
+        for o in range(1, w + 1):
+            inner[:, max(n - o, 0) :, o] = 0.0
+        return inner
+
+    @cached_property
+    def traces(self) -> Array:
+        """The traces of the matrices, (J,); not of a sparse axis."""
+        xp = namespace(self.values)
+        if self.columns is not None:
+            return xp.sum(self.values[:, :, self.width], axis=0)
+        identity = xp.eye(self.size, dtype=self.values.dtype, device=device_of(self.values))
+        return xp.sum(xp.sum(self.values * identity[:, None, :], axis=2), axis=0)
 
     def dense(self) -> Array:
         """Return the stack as dense matrices (J, N, N); not of a sparse axis, for which it would not fit."""
@@ -119,10 +139,7 @@ class AxisMatrices:
         xp = namespace(self.values)
         if self.columns is None:
             return xp.permute_dims(self.values, (1, 0, 2))
-        n = self.size
-        all_columns = xp.arange(n, dtype=self.columns.dtype, device=self.columns.device)
-        hit = xp.astype(self.columns[:, :, None] == all_columns[None, None, :], self.values.dtype)
-        return xp.permute_dims(xp.matmul(self.values, hit), (1, 0, 2))
+        return xp.permute_dims(xp.matmul(self.values, _places(self.columns, self.size, self.values)), (1, 0, 2))
 
     def sparse(self, j: int) -> scipy.sparse.csr_array:
         """Return matrix `j` as a SciPy sparse matrix (host)."""
@@ -131,9 +148,9 @@ class AxisMatrices:
         n = self.size
         values = np.asarray(self.values[:, j, :])
         columns = np.broadcast_to(np.arange(n), (n, n)) if self.columns is None else np.asarray(self.columns)
-        rows = np.broadcast_to(np.arange(n)[:, None], columns.shape)
+        lines = np.broadcast_to(np.arange(n)[:, None], columns.shape)
         keep = values != 0.0
-        entries = (values[keep], (rows[keep], columns[keep]))
+        entries = (values[keep], (lines[keep], columns[keep]))
         return scipy.sparse.csr_array(scipy.sparse.coo_array(entries, shape=(n, n)))
 
     def absolute(self) -> AxisMatrices:
@@ -156,10 +173,21 @@ class AxisMatrices:
             return AxisMatrices(self.kind, self.values.astype(dtype), None, self.width, None, entries)
         columns = None if self.columns is None else from_host(self.columns, xp, device=device, dtype="int64")
         values = from_host(self.values, xp, device=device, dtype=dtype)
-        lower = None
-        if self.lower is not None and is_numpy(xp):
-            lower = self.lower.astype(values.dtype)
+        lower = None if self.lower is None else from_host(self.lower, xp, device=device, dtype=dtype)
         return AxisMatrices(self.kind, values, columns, self.width, lower)
+
+
+def _gathered(factor: Array, columns: Array) -> Array:
+    """Return ``factor[columns, :]``, (N, offsets, R)."""
+    xp = namespace(factor)
+    return xp.reshape(rows(factor, xp.reshape(columns, (-1,))), (*columns.shape, int(factor.shape[1])))
+
+
+def _places(columns: Array, n: int, like: Array) -> Array:
+    """Return for each column number the unit row that has its one there, (..., n)."""
+    xp = namespace(columns, like)
+    numbers = xp.arange(n, dtype=columns.dtype, device=device_of(columns))
+    return xp.astype(columns[..., None] == numbers, like.dtype)
 
 
 def stack_matrices(basis: Basis, matrices: Sequence[scipy.sparse.csr_array]) -> AxisMatrices:
@@ -176,9 +204,9 @@ def stack_matrices(basis: Basis, matrices: Sequence[scipy.sparse.csr_array]) -> 
     values = np.zeros((n, len(matrices), 2 * w + 1))
     for j, matrix in enumerate(matrices):
         entries = matrix.tocoo()
-        rows, offset = entries.coords[0], entries.coords[1] - entries.coords[0]
+        row, offset = entries.coords[0], entries.coords[1] - entries.coords[0]
         offset = (offset + w) % n - w if wrap else offset
-        values[rows, j, offset + w] = entries.data
+        values[row, j, offset + w] = entries.data
     lower = np.zeros((len(matrices), n, w + 1))
     for o in range(w + 1):
         lower[:, : n - o, o] = values[o:, :, w - o].T

@@ -2,22 +2,25 @@
 
 The unknowns ``C[n, r]`` are ordered basis-index slow, rank-index fast, so that ``H = sum_j A_j (x) W_j`` is
 block-banded with half-bandwidth ``(w + 1) R - 1``: LAPACK's band Cholesky. A periodic axis is a band plus a border,
-dense axes a dense Cholesky, a mesh is solved by scalar sparse systems (`sparse_systems`). Outside NumPy every kind is
-solved by a dense Cholesky in the array's own namespace.
+dense axes a dense Cholesky, a mesh is solved by scalar sparse systems (`sparse_systems`). Outside NumPy bands are
+factorised by blocks, where the arrays are (`block_band`): a step reads one number, its relative correction, in which
+it sees whether the factorisation was one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 from scipy.linalg import lapack
 
 from sepnet.backends import dispatch
-from sepnet.backends.arrays import Array, device_of, eps, is_cupy, is_numpy, is_torch, namespace
+from sepnet.backends.arrays import Array, eps, is_numpy, namespace
 from sepnet.solvers.axis_matrices import AxisMatrices
+from sepnet.solvers.block_band import Factored, factorise_band, factorise_bordered, factorise_dense
 from sepnet.solvers.sparse_systems import solve_sparse
 
 __all__ = ["NotPositiveDefiniteError", "factorise_axis", "solve_axis"]
@@ -30,10 +33,6 @@ LARGEST = 100.0
 # Steps of iterative refinement at most, and the relative step that is small enough.
 REFINEMENTS, SMALL = 3, 1e-7
 MESSAGE = "the local system is not positive definite"
-
-
-# How to solve with a factorised matrix plus ridge, for loads of shape (N R,).
-_Substitute: TypeAlias = Callable[[Array], Array]
 
 
 class NotPositiveDefiniteError(ArithmeticError):
@@ -65,15 +64,17 @@ def solve_axis(axis: AxisMatrices, weights: Array, load: Array) -> Array:
     NotPositiveDefiniteError
         If the factorisation fails even with a ridge of 100 square roots of round-off.
     """
-    xp = namespace(axis.values, weights, load)
     if axis.kind == "sparse":
         try:
             return solve_sparse(axis, weights, load)
         except ValueError as error:
             raise NotPositiveDefiniteError(MESSAGE) from error
-    for substitute in _factorisations(axis, weights):
-        solution = _refined(axis, weights, load, substitute)
-        if bool(xp.all(xp.isfinite(solution))):
+    on_numpy = is_numpy(namespace(axis.values, weights, load))
+    for factored in _factorisations(axis, weights):
+        if on_numpy and not factored.sound:  # costs nothing to know
+            continue
+        solution = _refined(axis, weights, load, factored)
+        if solution is not None:
             return solution
     raise NotPositiveDefiniteError(MESSAGE)
 
@@ -102,46 +103,56 @@ def factorise_axis(axis: AxisMatrices, weights: Array) -> Callable[[Array], Arra
     NotPositiveDefiniteError
         If the factorisation fails even with a ridge of 100 square roots of round-off.
     """
-    substitute = next(_factorisations(axis, weights), None)
-    if substitute is None:
+    for factored in _factorisations(axis, weights, repeated=True):
+        if bool(factored.sound):
+            break
+    else:
         raise NotPositiveDefiniteError(MESSAGE)
 
     def solve(load: Array) -> Array:
         xp = namespace(load)
-        return xp.reshape(substitute(xp.reshape(load, (-1,))), tuple(load.shape))
+        return xp.reshape(factored.solve(xp.reshape(load, (-1,))), tuple(load.shape))
 
     return solve
 
 
-def _factorisations(axis: AxisMatrices, weights: Array) -> Iterator[_Substitute]:
-    """Yield what could be factorised, with larger and larger ridges."""
+def _factorisations(axis: AxisMatrices, weights: Array, *, repeated: bool = False) -> Iterator[Factored]:
+    """Yield the system factorised with larger and larger ridges."""
     xp = namespace(axis.values, weights)
-    factorise = _factorise_generic
+    factorise: Callable[..., Factored] = partial(_factorise_generic, repeated=repeated)
     if is_numpy(xp):
         factorise = {"banded": _factorise_banded, "cyclic": _factorise_cyclic, "dense": _factorise_dense}[axis.kind]
     ridge = RIDGE * eps(weights.dtype, xp)
     while ridge <= LARGEST * eps(weights.dtype, xp) ** 0.5:
-        # Band Cholesky works in place, so the band is filled again after a failure; that is rare.
-        substitute = factorise(axis, weights, ridge)
-        if substitute is not None:
-            yield substitute
+        # Cholesky works in place, so the matrix is filled again after a failure; that is rare.
+        yield factorise(axis, weights, ridge)
         ridge *= GROWTH
 
 
-def _refined(axis: AxisMatrices, weights: Array, load: Array, substitute: _Substitute) -> Array:
-    """Solve, and refine with the matrix without ridge until the steps are small or no longer shrink."""
+def _refined(axis: AxisMatrices, weights: Array, load: Array, factored: Factored) -> Array | None:
+    """Solve, and refine with the matrix without ridge until the steps are small or no longer shrink.
+
+    Returns None if the matrix is not positive definite or the solution not finite. Each step reads one number, in which
+    all of this is seen: the relative size of the step, NaN for a failure.
+    """
     xp = namespace(load)
     shape = tuple(load.shape)
     flat = xp.reshape(load, (-1,))
-    x = substitute(flat)
+    x = factored.solve(flat)
     last = float("inf")
-    for _ in range(REFINEMENTS):
-        step = substitute(flat - xp.reshape(axis.times(weights, xp.reshape(x, shape)), (-1,)))
-        size = float(xp.linalg.vector_norm(step))
-        if not size < last / 2:
+    for k in range(REFINEMENTS):
+        step = factored.solve(flat - xp.reshape(axis.times(weights, xp.reshape(x, shape)), (-1,)))
+        size, norm = xp.linalg.vector_norm(step), xp.linalg.vector_norm(x + step)
+        relative = size / xp.where(norm > 0.0, norm, xp.ones_like(norm))
+        if k == 0:
+            relative = xp.where(factored.sound, relative, xp.full_like(relative, float("nan")))
+        share = float(relative)
+        if k == 0 and not share < last:
+            return None
+        if not share < last / 2:
             break
-        x, last = x + step, size
-        if size <= SMALL * float(xp.linalg.vector_norm(x)):
+        x, last = x + step, share
+        if share <= SMALL:
             break
     return xp.reshape(x, shape)
 
@@ -151,39 +162,39 @@ def _regularise(diagonal: np.ndarray, ridge: float) -> None:
     diagonal += ridge * (diagonal + diagonal.mean())
 
 
-def _factorise_banded(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Substitute | None:
+def _unsound(b: np.ndarray) -> np.ndarray:
+    return np.full_like(b, np.nan)
+
+
+def _factorise_banded(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> Factored:
     band = dispatch.fill_band(axis.lower, weights)
     _regularise(band[0], ridge)
     factorise, substitute = _band_lapack(weights.dtype)
     factor, info = factorise(band, lower=1, overwrite_ab=1)
-    return None if info != 0 else lambda b: substitute(factor, b, lower=1)[0]
+    return Factored(lambda b: substitute(factor, b, lower=1)[0], np.asarray(info == 0))
 
 
 def _band_lapack(dtype: Any) -> tuple[Any, Any]:
     return (lapack.dpbtrf, lapack.dpbtrs) if dtype == np.float64 else (lapack.spbtrf, lapack.spbtrs)
 
 
-def _factorise_dense(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Substitute | None:
+def _factorise_dense(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> Factored:
     matrix = dispatch.fill_dense(axis.dense(), weights)
     _regularise(np.einsum("ii->i", matrix), ridge)
     try:
         factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
-        return None
-    return lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False)
+        return Factored(_unsound, np.asarray(False))
+    return Factored(lambda b: scipy.linalg.cho_solve(factor, b, check_finite=False), np.asarray(True))
 
 
-def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> _Substitute | None:
+def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> Factored:
     """Band for all but the last w basis functions, which form the border; then a Schur complement."""
     n, w, rank = axis.size, axis.width, weights.shape[1]
     if n < 3 * w + 1:
         return _factorise_dense(axis, weights, ridge)
     inner = n - w
-    assert axis.lower is not None
-    lower = axis.lower[:, :inner, :].copy()
-    for o in range(1, w + 1):
-        lower[:, inner - o :, o] = 0.0
-    band = dispatch.fill_band(lower, weights)
+    band = dispatch.fill_band(axis.inner, weights)
     coupling = np.tensordot(axis.last_rows(), weights, axes=(1, 0)).transpose(0, 2, 1, 3).reshape(w * rank, n * rank)
     outer, corner = coupling[:, : inner * rank], coupling[:, inner * rank :].copy()
     _regularise(band[0], ridge)
@@ -191,46 +202,24 @@ def _factorise_cyclic(axis: AxisMatrices, weights: np.ndarray, ridge: float) -> 
     factorise, substitute = _band_lapack(weights.dtype)
     factor, info = factorise(band, lower=1, overwrite_ab=1)
     if info != 0:
-        return None
+        return Factored(_unsound, np.asarray(False))
     solved = substitute(factor, np.ascontiguousarray(outer.T), lower=1)[0]
     try:
         small = scipy.linalg.cho_factor(corner - outer @ solved, lower=True, check_finite=False)
     except np.linalg.LinAlgError:
-        return None
+        return Factored(_unsound, np.asarray(False))
 
     def solve(b: np.ndarray) -> np.ndarray:
         first = substitute(factor, b[: inner * rank], lower=1)[0]
         last = scipy.linalg.cho_solve(small, b[inner * rank :] - outer @ first, check_finite=False)
         return np.concatenate([first - solved @ last, last])
 
-    return solve
+    return Factored(solve, np.asarray(True))
 
 
-def _factorise_generic(axis: AxisMatrices, weights: Array, ridge: float) -> _Substitute | None:
-    xp = namespace(weights)
-    matrix = dispatch.fill_dense(axis.dense(), weights)
-    n = int(matrix.shape[0])
-    identity = xp.eye(n, dtype=matrix.dtype, device=device_of(matrix))
-    diagonal = xp.sum(matrix * identity, axis=1)
-    added = ridge * (diagonal + xp.mean(diagonal))
-    try:
-        lower = xp.linalg.cholesky(matrix + identity * added)
-    except (RuntimeError, ValueError, np.linalg.LinAlgError):
-        return None
-    if not bool(xp.all(xp.isfinite(lower))):  # CuPy reports a failed factorisation by NaN
-        return None
-    return lambda b: xp.reshape(_substitute(xp, lower, xp.reshape(b, (n, 1))), (n,))
-
-
-def _substitute(xp: Any, lower: Array, right: Array) -> Array:
-    if is_torch(xp):
-        import torch
-
-        return torch.cholesky_solve(right, lower)
-    if is_cupy(xp):
-        from cupyx.scipy.linalg import solve_triangular
-
-        half = solve_triangular(lower, right, lower=True)
-        return solve_triangular(lower, half, lower=True, trans="T")
-    # The standard has no triangular solve: two general ones, which only the conformance namespace ever takes.
-    return xp.linalg.solve(lower.T, xp.linalg.solve(lower, right))
+def _factorise_generic(axis: AxisMatrices, weights: Array, ridge: float, *, repeated: bool) -> Factored:
+    if axis.kind == "banded":
+        return factorise_band(axis.lower, weights, ridge, repeated=repeated)
+    if axis.kind == "cyclic" and axis.size >= 3 * axis.width + 1:
+        return factorise_bordered(axis.inner, axis.last_rows(), weights, ridge, repeated=repeated)
+    return factorise_dense(dispatch.fill_dense(axis.dense(), weights), ridge)

@@ -30,11 +30,12 @@ import scipy.linalg
 import scipy.optimize
 import scipy.stats
 
-from sepnet.backends.arrays import Array, device_of, eps, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, eps, namespace, to_host
 from sepnet.backends.threads import one_blas_thread
 from sepnet.functions import CP
 from sepnet.functions.sna import SNA
 from sepnet.measures import Density, product_measure
+from sepnet.solvers.fit_algebra import moved
 from sepnet.solvers.fit_columns import Columns, Factors
 from sepnet.solvers.fit_loss import Loss, LossName, Squared, loss_of
 from sepnet.solvers.fit_penalty import Penalty
@@ -193,12 +194,12 @@ class Bands:
         values = self.u(points)
         xp, dtype = namespace(values), values.dtype
         places = xp.astype(self.u._as_points(points), xp.float64)
-        root = from_host(self._root, xp, device=device_of(values))
+        root, *factors = moved([self._root, *self._factors], places)
         step = max(NUMBERS // max(self._columns.size, 1), 1)
         errors, count = [], int(places.shape[0])
         for start in range(0, count, step):
             designs = designs_at(self._columns, places[start : min(start + step, count), :])
-            rows = rows_at(self._columns, self._factors, designs)[1]
+            rows = rows_at(self._columns, factors, designs)[1]
             errors.append(xp.astype(xp.linalg.vector_norm(rows @ root, axis=1), dtype))
         return values, xp.concat(errors) if errors else values
 
@@ -272,7 +273,7 @@ def confidence(fit: Fit, X: Any, y: Any = None, *, weights: Any = None, loss: Lo
         _check_error(fit, data.loss, float(summary.scales[0]), squared)
     weights_of = (*(fit.penalty[name] for name in fit.u.space.names), 0.0)
     penalty = Penalty(weights_of, fit.ridge, APART).terms(columns, factors).matrix
-    total = sum(float(to_host(part[2]).sum()) for part in _present(source))
+    total = float(sum(namespace(weights).sum(weights) for _, _, weights in _present(source)))
     bread = _inverse_root(total * (data.matrix + penalty))
     meat, freedom = _meat(source, columns, factors, objective, bread)
     left = int(summary.present[0]) - freedom
@@ -283,7 +284,7 @@ def confidence(fit: Fit, X: Any, y: Any = None, *, weights: Any = None, loss: Lo
         )
         raise ValueError(msg)
     noise = float(np.sqrt(max(data.loss, 0.0) * total / left)) if squared else 1.0
-    meat += noise**2 * total * (bread.T @ penalty @ bread)
+    meat = meat + noise**2 * total * (bread.T @ penalty @ bread)
     sizes, vectors = scipy.linalg.eigh((meat + meat.T) / 2)
     root = bread @ (vectors * np.sqrt(np.maximum(sizes, 0.0)))
     return Bands(fit.u, freedom, left, noise, columns, factors, np.ascontiguousarray(root))
@@ -350,25 +351,30 @@ def _inverse_root(matrix: np.ndarray) -> np.ndarray:
 def _meat(
     source: Source, columns: Columns, factors: Factors, loss: Loss, bread: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Return the sum of ``(w r / (1 - h))^2 z z'`` with ``z = Q' j``, and the sum of the h."""
-    matrix, freedom = np.zeros((bread.shape[1], bread.shape[1])), 0.0
+    """Return the sum of ``(w r / (1 - h))^2 z z'`` with ``z = Q' j``, and the sum of the h.
+
+    They are added up where the samples live, and copied once.
+    """
+    matrix: Array = 0.0
+    freedom: Array = 0.0
     step = max(NUMBERS // max(columns.size, 1), 1)
     floor = float(np.sqrt(np.finfo(np.float64).eps))  # of 1 - h: beyond that, the residual is round-off too
+    root, here = None, factors
     for part in _present(source):
         xp = namespace(*part)
-        root = from_host(bread, xp, device=device_of(part[0]))
+        if root is None:
+            root, *here = moved([bread, *factors], part[0])
         count = int(part[0].shape[0])
         for start in range(0, count, step):
             points, targets, weights = (a[start : min(start + step, count), ...] for a in part)
-            values, rows = rows_at(columns, factors, designs_at(columns, points))
+            values, rows = rows_at(columns, here, designs_at(columns, points))
             terms = loss.terms(values, targets)
             z = rows @ root
             leverage = weights * terms.curvature * xp.sum(z * z, axis=1)
             share = weights * terms.slope / xp.maximum(1.0 - leverage, xp.full_like(leverage, floor))
             scaled = z * share[:, None]
-            matrix += to_host(scaled.T @ scaled)
-            freedom += float(xp.sum(leverage))
-    return matrix, freedom
+            matrix, freedom = matrix + scaled.T @ scaled, freedom + xp.sum(leverage)
+    return to_host(matrix), float(freedom)
 
 
 def _share(level: float) -> float:

@@ -20,6 +20,7 @@ import cloudpickle
 import h5py
 import numpy as np
 
+from sepnet.backends.arrays import Array, to_host
 from sepnet.functions.storage import LIBRARY, checked_path, read_text, replacing
 from sepnet.problems import Problem
 from sepnet.solvers.record import Record, Saved, State
@@ -118,10 +119,10 @@ def _write_saved(file: h5py.File, saved: Saved) -> None:
             _write_arrays(group, name, arrays)
 
 
-def _write_arrays(group: h5py.Group, name: str, arrays: list[np.ndarray]) -> None:
+def _write_arrays(group: h5py.Group, name: str, arrays: list[Array]) -> None:
     members = group.create_group(name)
     for k, array in enumerate(arrays):
-        members.create_dataset(str(k), data=array)
+        members.create_dataset(str(k), data=to_host(array))
 
 
 def _read_arrays(group: h5py.Group) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from sepnet.backends.arrays import Array, Namespace, device_of, from_host, is_nu
 from sepnet.forms import BilinearForm
 from sepnet.solvers.automaton import Automaton, Transitions
 from sepnet.solvers.kronecker_sum import KroneckerSum
+from sepnet.solvers.on_device import read
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 
 __all__ = ["DualNorm"]
@@ -70,7 +71,7 @@ class DualNorm:
         def put(host: np.ndarray) -> Array:
             return from_host(host, xp, device=device, dtype="int64" if host.dtype.kind == "i" else dtype)
 
-        self._weights = put(weights)
+        self._weights, self._exponentials = put(weights), weights.tolist()
         # Transformed matrices V' A_j, vectors V' b_k, and damping exp(-t_q lambda) per axis.
         self._left = [
             put(np.stack([v.T @ a.sparse(j) for j in range(a.count)], axis=1))
@@ -112,12 +113,12 @@ class DualNorm:
             columns = xp.reshape(columns, (n, j * rank))
             count = int(damping.shape[0])
             damped = damping[:, :, None] * columns[None, :, :]
-            gram = xp.matmul(damped.mT, columns)  # (Q, J R, J R)
+            gram = xp.matmul(xp.matrix_transpose(damped), columns)  # (Q, J R, J R)
             gram = xp.reshape(gram, (count, j, rank, j, rank))
             square = self._moves[i].carry(square, xp.permute_dims(gram, (1, 3, 0, 2, 4)))
-            mixed = xp.reshape(xp.matmul(damped.mT, b), (count, j, rank, int(b.shape[1])))
+            mixed = xp.reshape(xp.matmul(xp.matrix_transpose(damped), b), (count, j, rank, int(b.shape[1])))
             cross = self._cross[i].carry(cross, xp.permute_dims(mixed, (1, 3, 0, 2)))
-        one, two = (_weighted(self._weights, v) for v in (square, cross))
+        one, two = read(*(_weighted(self._weights, v) for v in (square, cross)))
         unit = 1.0 if self.reference > 0.0 else 0.0
         floor = 16 * float(xp.finfo(factors[0].dtype).eps) * (abs(one) + 2 * abs(two) + unit)
         difference = one - 2 * two + unit
@@ -146,44 +147,44 @@ class DualNorm:
         """
         xp = namespace(*factors)
         applied = [self._applied(i, f) for i, f in enumerate(factors)]
-        total = 0.0
-        for q in range(int(self._weights.shape[0])):
-            roots = [xp.sqrt(d[q, :]) for d in self._damping]
-            total += float(self._weights[q]) * self._train_norm(applied, roots) ** 2
-        return sqrt(total)
+        count = len(self._exponentials)
+        norms = [self._train_norm(applied, [xp.sqrt(d[q, :]) for d in self._damping]) for q in range(count)]
+        numbers = read(*(number for pair in norms for number in pair))
+        terms = zip(self._exponentials, numbers[::2], numbers[1::2], strict=True)
+        return sqrt(sum(weight * (exp(logarithm) * norm) ** 2 for weight, norm, logarithm in terms))
 
-    def _train_norm(self, applied: Sequence[Array], roots: Sequence[Array]) -> float:
+    def _train_norm(self, applied: Sequence[Array], roots: Sequence[Array]) -> tuple[Array, Array]:
+        """Return a norm, as a number and the logarithm of what it is to be multiplied with."""
         xp = namespace(*applied)
         rank = int(applied[0].shape[2])
         left = xp.ones((1, 1, rank), dtype=applied[0].dtype, device=device_of(self._weights))
         right = xp.ones((1, 1, 1), dtype=applied[0].dtype, device=device_of(self._weights))
-        size = 0.0
+        size = xp.zeros_like(self._weights[0])
         last = len(applied) - 1
         for i, (columns, b, root) in enumerate(zip(applied, self._loads, roots, strict=True)):
             one = _carry(self._trains[0].steps[i], left, root[:, None, None] * columns)
             two = _carry(self._trains[1].steps[i], right, (root[:, None] * b)[:, :, None])
             states = (int(one.shape[1]), int(two.shape[1]))
             if i == last:
-                one, two = xp.sum(one, axis=2), xp.sum(two, axis=2)
-                difference = xp.sum(one, axis=1) - xp.sum(two, axis=1)
-                return exp(size) * float(xp.linalg.vector_norm(difference))
+                break
             flat: Array = xp.concat([xp.reshape(one, (-1, states[0] * rank)), xp.reshape(two, (-1, states[1]))], axis=1)
             # NumPy alone can leave the orthogonal factor out, which is half of the work.
             flat = np.linalg.qr(flat, mode="r") if is_numpy(xp) else xp.linalg.qr(flat, mode="reduced")[1]
-            largest = float(xp.max(xp.abs(flat)))
-            if largest == 0.0:
-                return 0.0
-            size += log(largest)
+            largest = xp.max(xp.abs(flat))
+            largest = xp.where(largest == 0.0, xp.ones_like(largest), largest)
+            size = size + xp.log(largest)
             flat = flat / largest
             left = xp.reshape(flat[:, : states[0] * rank], (-1, states[0], rank))
             right = xp.reshape(flat[:, states[0] * rank :], (-1, states[1], 1))
-        return 0.0
+        one, two = xp.sum(one, axis=2), xp.sum(two, axis=2)
+        return xp.linalg.vector_norm(xp.sum(one, axis=1) - xp.sum(two, axis=1)), size
 
 
-def _weighted(weights: Array, environment: Array) -> float:
+def _weighted(weights: Array, environment: Array) -> Array:
+    """Return the sum over the exponentials, a number where the arrays are."""
     xp = namespace(weights)
     values = xp.sum(xp.reshape(environment, (int(weights.shape[0]), -1)), axis=1)
-    return float(xp.sum(values * weights))
+    return xp.sum(values * weights)
 
 
 def _carry(step: Transitions, carried: Array, values: Array) -> Array:
@@ -213,7 +214,7 @@ def _unit_load(
     for b, damp, step in zip(loads, damping, steps, strict=True):
         gram = np.matmul((damp[:, :, None] * b).transpose(0, 2, 1), b)  # (Q, n_b, n_b)
         env = _Pairs(step, step, np.asarray).carry(env, gram.transpose(1, 2, 0))
-    norm = sqrt(max(_weighted(weights, env), 0.0))
+    norm = sqrt(max(float(_weighted(weights, env)), 0.0))
     if norm == 0.0:
         return loads, replace(load.automaton, steps=steps), 0.0
     loads[0] = loads[0] / norm

@@ -6,9 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, device_of, from_host, library_name, namespace, to_host
+from sepnet.backends.arrays import Array, describe, device_of, from_host, library_name, namespace, to_host
+from sepnet.solvers.fit_algebra import flat
 
-__all__ = ["Rows", "check_shapes", "counting", "cut", "joined", "numbers_of", "rows_of", "unmasked"]
+__all__ = [
+    "Rows",
+    "beside",
+    "check_shapes",
+    "counting",
+    "cut",
+    "is_array",
+    "joined",
+    "numbers_of",
+    "rows_of",
+    "unmasked",
+]
 
 
 class Rows(NamedTuple):
@@ -53,7 +65,7 @@ def numbers_of(values: Any, name: str) -> Array:
         If these are no real numbers.
     """
     values = unmasked(values)
-    if not _is_array(values):
+    if not is_array(values):
         try:
             array = np.asarray(values)
             if array.dtype.kind == "O":
@@ -68,7 +80,8 @@ def numbers_of(values: Any, name: str) -> Array:
     return values
 
 
-def _is_array(values: Any) -> bool:
+def is_array(values: Any) -> bool:
+    """Tell whether this is an array of some library, and no NumPy matrix."""
     try:
         namespace(values)
     except TypeError:
@@ -91,6 +104,23 @@ def check_shapes(X: Any, y: Any, weights: Any) -> None:
         raise ValueError(msg)
 
 
+def beside(array: Array, points: Array, name: str) -> Array:
+    """Return an array where points live; that of another library is moved there.
+
+    Raises
+    ------
+    TypeError
+        If it is of the same library, but on another device.
+    """
+    xp, device = namespace(points), device_of(points)
+    if library_name(namespace(array)) != library_name(xp):
+        return from_host(to_host(array), xp, device=device)
+    if device_of(array) != device:
+        msg = f"`{name}` is {describe(array)}, `X` is {describe(points)}: move one of them to the other's device"
+        raise TypeError(msg)
+    return array
+
+
 def rows_of(X: Any, y: Any, weights: Any = None) -> Rows:
     """Return rows in float64, in the namespace of the points.
 
@@ -103,7 +133,7 @@ def rows_of(X: Any, y: Any, weights: Any = None) -> Rows:
     Raises
     ------
     TypeError
-        If these are no real numbers.
+        If these are no real numbers, or on several devices.
     ValueError
         If shapes do not agree.
     """
@@ -111,10 +141,7 @@ def rows_of(X: Any, y: Any, weights: Any = None) -> Rows:
     xp, device = namespace(X), device_of(X)
 
     def moved(values: Any, name: str) -> Array:
-        array = numbers_of(values, name)
-        if library_name(namespace(array)) != library_name(xp):
-            array = from_host(to_host(array), xp, device=device)
-        return xp.astype(array, xp.float64)
+        return xp.astype(beside(numbers_of(values, name), X, name), xp.float64)
 
     points, targets = xp.astype(X, xp.float64), moved(y, "y")
     w = None if weights is None else moved(weights, "weights")
@@ -128,6 +155,8 @@ def rows_of(X: Any, y: Any, weights: Any = None) -> Rows:
 def counting(rows: Rows, before: int | None = None) -> Rows:
     """Return the rows that count, which have a weight and a target: all others might as well not be there.
 
+    The rows are looked at where they live; only of one that is refused is a number read.
+
     Parameters
     ----------
     rows : Rows
@@ -139,17 +168,15 @@ def counting(rows: Rows, before: int | None = None) -> Rows:
     ValueError
         If weights are negative or not finite, or in rows that count points are not finite or targets infinite.
     """
-    xp = namespace(rows.points)
+    xp, weights = namespace(rows.points), rows.weights
     if before is not None:
-        weights = to_host(rows.weights)
-        wrong = ~np.isfinite(weights) | (weights < 0)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            msg = f"`weights` are not finite numbers >= 0: {weights[row]} in row {before + row}"
+        row = _first(~xp.isfinite(weights) | (weights < 0))
+        if row is not None:
+            msg = f"`weights` are not finite numbers >= 0: {float(weights[row])} in row {before + row}"
             raise ValueError(msg)
-    here = (rows.weights != 0.0) & ~xp.all(xp.isnan(rows.targets), axis=1)
+    here = (weights != 0.0) & ~xp.all(xp.isnan(rows.targets), axis=1)
     if before is not None:
-        _check(to_host(rows.points), to_host(rows.targets), to_host(here), before)
+        _check(rows, here, before)
     if bool(xp.all(here)):
         return rows
     chosen = xp.nonzero(here)[0]
@@ -157,17 +184,25 @@ def counting(rows: Rows, before: int | None = None) -> Rows:
     return Rows(points, targets, weights, rows.dtype)
 
 
-def _check(points: np.ndarray, targets: np.ndarray, here: np.ndarray, before: int) -> None:
-    bad = ~np.isfinite(points) & here[:, None]
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        msg = f"`X` has {points[row, column]} in row {before + row}, column {column}: drop the row or fill the value in"
+def _check(rows: Rows, here: Array, before: int) -> None:
+    xp = namespace(here)
+    bad = _first(~xp.isfinite(rows.points) & here[:, None])
+    if bad is not None:
+        row, column = divmod(bad, int(rows.points.shape[1]))
+        number = float(rows.points[row, column])
+        msg = f"`X` has {number} in row {before + row}, column {column}: drop the row or fill the value in"
         raise ValueError(msg)
-    bad = np.isinf(targets) & here[:, None]
-    if bad.any():
-        row = int(np.argwhere(bad)[0][0])
+    bad = _first(xp.isinf(rows.targets) & here[:, None])
+    if bad is not None:
+        row = bad // int(rows.targets.shape[1])
         msg = f"`y` has an infinity in row {before + row}: a missing target is NaN"
         raise ValueError(msg)
+
+
+def _first(wrong: Array) -> int | None:
+    """Return the place of the first True in an array, counted as in a vector, or None."""
+    xp = namespace(wrong)
+    return int(xp.argmax(xp.astype(flat(wrong), xp.uint8))) if bool(xp.any(wrong)) else None
 
 
 def joined(rows: list[Rows]) -> Rows:

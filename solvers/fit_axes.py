@@ -4,20 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import scipy.linalg
 
 from sepnet.backends import dispatch
-from sepnet.backends.arrays import Array, device_of, from_host, gather, namespace
+from sepnet.backends.arrays import Array, device_of, from_host, gather, library_name, namespace
 from sepnet.bases.basis import Basis
 from sepnet.bases.bspline import BSpline
 from sepnet.functions.axis_maps import mass
 
-__all__ = ["FitAxis", "Window", "derivative_gram"]
+__all__ = ["AxisArrays", "FitAxis", "Window", "derivative_gram"]
 
 Window = tuple[Array, Array]  # number of the first function (n,), and values of it and the next ones (n, q)
+
+
+class AxisArrays(NamedTuple):
+    """What a fit needs of an axis, where its samples live: see the properties of `FitAxis`.
+
+    `first`, `table` and `breaks` are None for functions that are not piecewise polynomials.
+    """
+
+    constant: Array
+    gram: Array
+    roughness: Array
+    spread: Array | None
+    first: Array | None
+    table: Array | None
+    breaks: Array | None
 
 
 @final
@@ -112,6 +127,27 @@ class FitAxis:
         """Number of window functions."""
         return self.size if self._windows is None else int(self._windows[1].shape[0])
 
+    @cached_property
+    def _copies(self) -> dict[tuple[str, str, str], AxisArrays]:
+        return {}
+
+    def arrays(self, like: Array) -> AxisArrays:
+        """Return the arrays of the axis where another one lives, in its dtype; they are moved there once."""
+        xp, device = namespace(like), device_of(like)
+        key = library_name(xp), str(device), str(like.dtype)
+        if key not in self._copies:
+
+            def here(array: np.ndarray | None) -> Array | None:
+                return None if array is None else from_host(array, xp, device=device, dtype=like.dtype)
+
+            first = None if self._windows is None else from_host(self._windows[0], xp, device=device, dtype="int64")
+            pieces = None if self.basis is None or first is None else self.basis.pieces
+            self._copies[key] = AxisArrays(
+                here(self.constant), here(self.gram), here(self.roughness), here(self.spread), first,
+                *(map(here, (pieces.table, pieces.breaks)) if pieces is not None else (None, None)),
+            )  # fmt: skip
+        return self._copies[key]
+
     def window(self, points: Array, name: str) -> Window:
         """Return the windows of points (n,), which lie in the domain.
 
@@ -125,13 +161,11 @@ class FitAxis:
         if self.basis is None:
             ones = xp.ones((n, 1), dtype=points.dtype, device=device)
             return xp.zeros((n,), dtype=xp.int64, device=device), ones
-        pieces = self.basis.pieces
-        if self._windows is None or pieces is None:
+        own = self.arrays(points)
+        if own.table is None:
             return xp.zeros((n,), dtype=xp.int64, device=device), self.basis.values(points)
-        table, breaks = (from_host(a, xp, device=device, dtype=points.dtype) for a in (pieces.table, pieces.breaks))
-        cell, values = dispatch.local_values(points, breaks, table, names=(name,))
-        first = from_host(self._windows[0], xp, device=device, dtype="int64")
-        return gather(first, cell), values
+        cell, values = dispatch.local_values(points, own.breaks, own.table, names=(name,))
+        return gather(own.first, cell), values
 
 
 def derivative_gram(basis: Basis, order: int) -> np.ndarray:

@@ -5,17 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
 from sepnet.backends import dispatch
-from sepnet.backends.arrays import Array, from_host, namespace
-from sepnet.solvers.fit_axes import FitAxis, Window
+from sepnet.backends.arrays import Array, device_of, from_host, is_numpy, library_name, namespace
+from sepnet.solvers.fit_algebra import flat
+from sepnet.solvers.fit_axes import AxisArrays, FitAxis, Window
 
-__all__ = ["Columns", "Factors"]
+__all__ = ["Columns", "Factors", "Places"]
 
-Factors = list[np.ndarray]  # coefficients (size_i, R_i) an axis, on the host
+Factors = list[Array]  # coefficients (size_i, R_i) an axis: on the host, but for the steps on samples that are not
+
+
+class Places(NamedTuple):
+    """Numbers of columns and arrays of axes, where the coefficients live.
+
+    `active` and `passive` are those of `Columns`, `order` brings the columns of each axis, first the active and then
+    the passive ones, into their order. `absent`, shape (R, 1), is true where an axis takes no part in a column, `free`
+    where a column is constant.
+    """
+
+    active: list[Array]
+    passive: list[Array]
+    order: list[Array]
+    absent: list[Array]
+    free: Array
+    axes: list[AxisArrays]
 
 
 @final
@@ -76,14 +93,39 @@ class Columns:
         """Number of coefficients."""
         return int(self.offsets[-1])
 
-    def split(self, vector: np.ndarray) -> Factors:
+    def split(self, vector: Array) -> Factors:
         """Return the coefficients by axis."""
-        ends = zip(self.axes, self.offsets[:-1], self.offsets[1:], strict=True)
-        return [vector[a:b].reshape(axis.size, -1) for axis, a, b in ends]
+        xp = namespace(vector)
+        pieces = zip(self.axes, self.active, self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True)
+        return [xp.reshape(vector[a:b], (axis.size, len(active))) for axis, active, a, b in pieces]
 
-    def join(self, factors: Factors) -> np.ndarray:
+    def join(self, factors: Factors) -> Array:
         """Return all coefficients in one vector, basis index slow, column fast, axis after axis."""
-        return np.concatenate([f.ravel() for f in factors])
+        return namespace(*factors).concat([flat(f) for f in factors], axis=0)
+
+    @cached_property
+    def _copies(self) -> dict[tuple[str, str, str], Places]:
+        return {}
+
+    def places(self, like: Array) -> Places:
+        """Return what the algebra of coefficients needs, where those live; it is moved there once."""
+        xp, device = namespace(like), device_of(like)
+        key = library_name(xp), str(device), str(like.dtype)
+        if key not in self._copies:
+
+            def here(index: np.ndarray) -> Array:
+                return from_host(index, xp, device=device, dtype="int64")
+
+            every = np.arange(self.starts[-1])
+            self._copies[key] = Places(
+                [here(a) for a in self.active],
+                [here(p) for p in self.passive],
+                [here(np.argsort(np.concatenate(pair))) for pair in zip(self.active, self.passive, strict=True)],
+                [here(np.isin(every, p)[:, None]) != 0 for p in self.passive],
+                here(np.isin(every, self.constant_columns)[:, None]) != 0,
+                [axis.arrays(like) for axis in self.axes],
+            )
+        return self._copies[key]
 
     @cached_property
     def _places(self) -> dict[tuple[int, int], slice]:
@@ -98,36 +140,39 @@ class Columns:
         """Return where the columns of a subset are among those of axis `i`, which takes part in it."""
         return self._places[i, subset]
 
-    def padded(self, factors: Factors) -> list[np.ndarray]:
+    def padded(self, factors: Factors) -> list[Array]:
         """Return factors (size_i, R) of all columns: the constant one where an axis takes no part."""
-        full = []
-        for axis, active, factor in zip(self.axes, self.active, factors, strict=True):
-            every = np.repeat(axis.constant[:, None], self.starts[-1], axis=1)
-            every[:, active] = factor
-            full.append(every)
+        xp, places, full = namespace(*factors), self.places(factors[0]), []
+        for own, passive, order, factor in zip(places.axes, self.passive, places.order, factors, strict=True):
+            rest = xp.broadcast_to(own.constant[:, None], (int(own.constant.shape[0]), len(passive)))
+            full.append(xp.take(xp.concat([factor, rest], axis=1), order, axis=1))
         return full
 
     def balanced(self, factors: Factors) -> Factors:
         """Return the same function with equal norms of the factors of a column."""
-        result = [f.copy() for f in factors]
+        xp, axes = namespace(*factors), self.places(factors[0]).axes
+        result = [xp.asarray(f, copy=True) for f in factors]
         for k, subset in enumerate(self.subsets):
             norms = []
             for i in subset:
                 part = factors[i][:, self.place(i, k)]
-                norms.append(np.sqrt(np.maximum(np.sum(part * (self.axes[i].gram @ part), axis=0), 0.0)))
-            sound = np.min(norms, axis=0) > 0.0
-            logs = np.log(np.where(sound, norms, 1.0))
-            for i, scale in zip(subset, np.exp(logs.mean(axis=0) - logs), strict=True):
-                result[i][:, self.place(i, k)] *= scale
+                square = xp.sum(part * (axes[i].gram @ part), axis=0)
+                norms.append(xp.sqrt(xp.maximum(square, xp.zeros_like(square))))
+            sizes = xp.stack(norms)
+            logs = xp.log(xp.where(xp.min(sizes, axis=0) > 0.0, sizes, xp.ones_like(sizes)))
+            scales = xp.exp(xp.mean(logs, axis=0) - logs)
+            for j, i in enumerate(subset):
+                result[i][:, self.place(i, k)] = result[i][:, self.place(i, k)] * scales[j, :]
         return result
 
     def values(self, windows: Sequence[Window], factors: Factors) -> list[Array]:
-        """Return the values (n, R_i) of the factors at samples."""
+        """Return the values (n, R_i) of the factors at samples, which live where the factors do."""
         result = []
         for axis, (first, values), factor in zip(self.axes, windows, factors, strict=True):
-            xp = namespace(values)
-            spread = factor if axis.spread is None else axis.spread @ factor
-            table = from_host(np.ascontiguousarray(spread), xp, device=values.device, dtype=values.dtype)
+            spread = axis.arrays(values).spread
+            table = factor if spread is None else spread @ factor
+            # the compiled kernel is compiled again for another layout
+            table = np.ascontiguousarray(table) if is_numpy(namespace(table)) else table
             result.append(dispatch.window_values(first, values, table))
         return result
 

@@ -8,10 +8,17 @@ from typing import final
 from sepnet.backends.arrays import Array, namespace
 from sepnet.solvers.fit_axes import FitAxis, Window
 from sepnet.solvers.fit_samples import Batch, Held
+from sepnet.solvers.on_device import on_host
 
-__all__ = ["Table", "with_targets"]
+__all__ = ["Table", "part_of", "with_targets"]
 
 PART = 8192  # samples a batch: its windows, values and gains at rank 16 in 8 dimensions are some 20 MB
+DEVICE_PART = 16 * PART  # on a device, where a hundred launches a batch cost more than 500 MB of memory
+
+
+def part_of(like: Array) -> int:
+    """Return how many samples are taken at a time where an array lives."""
+    return PART if on_host(like) else DEVICE_PART
 
 
 @final

@@ -114,7 +114,7 @@ def choose_weights(
                 traces[i] = trace
         expected = problems[i].loss * traces[i] / (count * max(problems[i].bent, np.finfo(float).tiny))
         # not above what leaves the roughest direction some freedom: a factor once straight would stay so
-        weights[i] = max(best[1], min(expected, HIGH / top))
+        weights[i] = float(max(best[1], min(expected, HIGH / top)))
     return replace(penalty, weights=tuple(weights))
 
 
@@ -134,4 +134,4 @@ def influence_trace(matrix: np.ndarray, penalised: np.ndarray) -> float:
     values, vectors = scipy.linalg.eigh(matrix / np.outer(scale, scale), check_finite=False)
     seen = values > len(values) * np.finfo(values.dtype).eps * values[-1]
     root = vectors[:, seen] * np.sqrt(values[seen])
-    return float(np.sum(scipy.linalg.solve_triangular(factor[0], root, lower=factor[1], check_finite=False) ** 2))
+    return float(np.sum(scipy.linalg.solve_triangular(factor.lower, root, lower=True, check_finite=False) ** 2))

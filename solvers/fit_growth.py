@@ -14,7 +14,9 @@ from typing import final
 import numpy as np
 import scipy.stats
 
+from sepnet.backends.arrays import to_host
 from sepnet.bases.bspline import BSpline
+from sepnet.solvers.fit_algebra import moved
 from sepnet.solvers.fit_als import solve_symmetric, sweep
 from sepnet.solvers.fit_axes import FitAxis
 from sepnet.solvers.fit_columns import Columns, Factors
@@ -126,6 +128,8 @@ def together(
 ) -> tuple[Model, float]:  # fmt: skip
     """Fit all columns together, by Levenberg-Marquardt steps or by sweeps, and return the mean loss too.
 
+    The steps are taken where the samples live: the coefficients go there at the start and come back at the end.
+
     Parameters
     ----------
     samples, model, loss
@@ -138,12 +142,12 @@ def together(
     after : callable, optional
         Called with the mean loss after each step.
     """
-    columns, factors, penalty = model.columns, model.factors, model.penalty
+    columns, factors, penalty = model.columns, moved(model.factors, samples.like), model.penalty
     if method == "lm":
         state = levenberg_marquardt(
             samples, columns, factors, loss, penalty, steps=steps, tol=tol, after=lambda now: after(now.data.loss)
         )
-        return replace(model, factors=state.factors), state.data.loss
+        return replace(model, factors=[to_host(f) for f in state.factors]), state.data.loss
     value = objective(samples, columns, factors, loss) + penalty.value(columns, factors)
     for _ in range(steps):
         factors, before = sweep(samples, columns, factors, loss, penalty), value
@@ -151,7 +155,8 @@ def together(
         after(value - penalty.value(columns, factors))
         if not before - value > tol * before:
             break
-    return replace(model, factors=factors), value - penalty.value(columns, factors)
+    value -= penalty.value(columns, factors)
+    return replace(model, factors=[to_host(f) for f in factors]), value
 
 
 @final

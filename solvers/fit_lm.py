@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import scipy.linalg
 
+from sepnet.backends.arrays import namespace
+from sepnet.solvers.fit_algebra import cholesky, plus_diagonal
 from sepnet.solvers.fit_columns import Columns, Factors
 from sepnet.solvers.fit_loss import Loss
 from sepnet.solvers.fit_penalty import Penalty, PenaltyTerms
@@ -31,7 +32,7 @@ class LMState:
 
     Parameters
     ----------
-    factors : list of ndarray
+    factors : list of arrays
     data : Normal
         The data's share of the normal equations there.
     penalty : PenaltyTerms
@@ -68,6 +69,9 @@ def levenberg_marquardt(
 ) -> LMState:
     """Take damped Gauss-Newton steps until the objective falls by less than a share `tol` of itself.
 
+    All of it happens where the factors live; of the samples' size nothing ever leaves the place of the samples. A step
+    reads some single numbers.
+
     Parameters
     ----------
     samples, columns, factors, loss, penalty
@@ -98,23 +102,22 @@ def levenberg_marquardt(
 def _step(samples: Samples, columns: Columns, loss: Loss, penalty: Penalty, state: LMState, tol: float) -> LMState:
     matrix = state.data.matrix + state.penalty.matrix
     vector = state.data.vector + state.penalty.vector
-    diagonal = np.diag(matrix)
-    diagonal = np.maximum(diagonal, np.finfo(np.float64).eps * max(float(diagonal.max()), np.finfo(float).tiny))
+    xp = namespace(matrix)
+    diagonal = xp.linalg.diagonal(matrix)
+    least = float(np.finfo(np.float64).eps) * max(float(xp.max(diagonal)), np.finfo(float).tiny)
+    diagonal = xp.maximum(diagonal, xp.full_like(diagonal, least))
     damping, growth = state.damping, 4.0
     here = columns.join(state.factors)
     for _ in range(TRIALS):
-        try:
-            damped = matrix.copy()
-            damped[np.diag_indices_from(damped)] += damping * diagonal
-            factor = scipy.linalg.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
+        factor = cholesky(plus_diagonal(matrix, damping * diagonal))
+        if factor is None:
             damping *= 10.0
             continue
-        step = scipy.linalg.cho_solve(factor, vector, check_finite=False)
+        step = factor.solve(vector)
         factors = columns.balanced(columns.split(here + step))
         data, terms = normal(samples, columns, factors, loss), penalty.terms(columns, factors)
         fall = state.objective - data.loss - terms.value
-        promised = float(2.0 * step @ vector - step @ (matrix @ step))
+        promised = float(2.0 * (step @ vector) - step @ (matrix @ step))
         if np.isfinite(fall) and fall > 0.0:
             ratio = fall / max(promised, np.finfo(float).tiny)
             damping *= 0.1 if ratio > 0.9 else 0.3 if ratio > 0.7 else 1.0 if ratio > 0.3 else 3.0

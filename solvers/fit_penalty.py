@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
-import numpy as np
-
-from sepnet.solvers.fit_columns import Columns, Factors
+from sepnet.backends.arrays import Array, device_of, namespace
+from sepnet.solvers.fit_algebra import flat, kron, picked, plus_diagonal
+from sepnet.solvers.fit_columns import Columns, Factors, Places
 
 __all__ = ["Penalty", "PenaltyTerms"]
 
@@ -22,23 +22,24 @@ class PenaltyTerms(NamedTuple):
     """Value of a penalty, minus half its gradient, and the matrix of its Gauss-Newton form."""
 
     value: float
-    vector: np.ndarray
-    matrix: np.ndarray
+    vector: Array
+    matrix: Array
 
 
-_Dual = tuple[np.ndarray, np.ndarray]  # (R, R) twice: a product, and the sum of the products with one factor bent
+_Dual = tuple[Array, Array]  # (R, R) twice: a product, and the sum of the products with one factor bent
 
 
 class _Grams(NamedTuple):
-    mass: list[np.ndarray]  # (R, R) of the values of all columns, an axis each
-    rough: list[np.ndarray]  # (R, R) of their second derivatives, times the weight of the axis
-    smooth: list[np.ndarray]  # (size, R) mass matrix times factor
-    bent: list[np.ndarray]  # (size, R) weighted roughness matrix times factor
-    shrink: np.ndarray  # (R, R) weights of the inner products of two columns
+    mass: list[Array]  # (R, R) of the values of all columns, an axis each
+    rough: list[Array]  # (R, R) of their second derivatives, times the weight of the axis
+    smooth: list[Array]  # (size, R) mass matrix times factor
+    bent: list[Array]  # (size, R) weighted roughness matrix times factor
+    shrink: Array  # (R, R) weights of the inner products of two columns
 
     @property
     def one(self) -> _Dual:
-        return np.ones_like(self.shrink), np.zeros_like(self.shrink)
+        xp = namespace(self.shrink)
+        return xp.ones_like(self.shrink), xp.zeros_like(self.shrink)
 
     def axis(self, j: int) -> _Dual:
         return self.mass[j], self.rough[j]
@@ -82,87 +83,90 @@ class Penalty:
 
     def value(self, columns: Columns, factors: Factors) -> float:
         """Return the penalty of a function."""
-        return float(self._grams(columns, factors).product()[1].sum())
+        dual = self._grams(columns, factors).product()[1]
+        return float(namespace(dual).sum(dual))
 
-    def block(self, columns: Columns, factors: Factors, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def block(self, columns: Columns, factors: Factors, axis: int) -> tuple[Array, Array, Array]:
         """Return the penalty as a quadratic form of one axis' factor.
 
         Returns
         -------
-        own : ndarray
+        own : array
             Matrix of the axis' own roughness, per unit of its weight.
-        rest : ndarray
+        rest : array
             Matrix of the roughness on the other axes.
-        load : ndarray
+        load : array
             What columns without this axis add to the right side.
         """
-        grams, act = self._grams(columns, factors), columns.active[axis]
-        total, dual = grams.product(axis)
-        pick = np.ix_(act, act)
-        own = np.kron(columns.axes[axis].roughness, total[pick])
-        rest = np.kron(columns.axes[axis].gram, dual[pick])
-        passive = columns.passive[axis]
+        grams, places = self._grams(columns, factors), columns.places(factors[0])
+        (total, dual), act, passive = grams.product(axis), places.active[axis], places.passive[axis]
+        own = kron(places.axes[axis].roughness, picked(total, act, act))
+        rest = kron(places.axes[axis].gram, picked(dual, act, act))
         # a passive column is constant on the axis: it has no roughness there, but meets the others' on the rest
-        load = -(grams.smooth[axis][:, passive] @ dual[np.ix_(passive, act)]).ravel()
-        return own, rest, load
+        smooth = namespace(dual).take(grams.smooth[axis], passive, axis=1)
+        return own, rest, -flat(smooth @ picked(dual, passive, act))
 
     def terms(self, columns: Columns, factors: Factors) -> PenaltyTerms:
         """Return value, gradient and Gauss-Newton matrix."""
-        P, at, active = columns.size, columns.offsets, columns.active
-        vector, matrix = np.zeros(P), np.zeros((P, P))
+        xp, P, at = namespace(*factors), columns.size, columns.offsets.tolist()
+        home = {"dtype": factors[0].dtype, "device": device_of(factors[0])}
+        vector, matrix = xp.zeros((P,), **home), xp.zeros((P, P), **home)
         if not any(self.weights) and not self.ridge and not self.apart:
             return PenaltyTerms(0.0, vector, matrix)
-        grams = self._grams(columns, factors)
+        grams, places = self._grams(columns, factors), columns.places(factors[0])
         after = [grams.one]
         for j in range(len(columns.axes) - 1, -1, -1):
             after.append(_times(grams.axis(j), after[-1]))
         after.reverse()
         before = grams.one
-        for j, axis in enumerate(columns.axes):
+        for j, (axis, act) in enumerate(zip(places.axes, places.active, strict=True)):
             total, dual = grams.shrunk(_times(before, after[j + 1]))
-            pick, mine = np.ix_(active[j], active[j]), slice(at[j], at[j + 1])
-            vector[mine] = -(grams.bent[j] @ total + grams.smooth[j] @ dual)[:, active[j]].ravel()
-            matrix[mine, mine] = np.kron(self.weights[j] * axis.roughness, total[pick])
-            matrix[mine, mine] += np.kron(axis.gram, dual[pick])
+            mine = slice(at[j], at[j + 1])
+            load = grams.bent[j] @ total + grams.smooth[j] @ dual
+            vector[mine] = -flat(xp.take(load, act, axis=1))
+            own = kron(self.weights[j] * axis.roughness, picked(total, act, act))
+            matrix[mine, mine] = own + kron(axis.gram, picked(dual, act, act))
             between = before
             for k in range(j + 1, len(columns.axes)):
-                block = _cross(columns, grams, j, k, grams.shrunk(_times(between, after[k + 1])))
+                block = _cross(places, grams, j, k, grams.shrunk(_times(between, after[k + 1])))
                 matrix[mine, at[k] : at[k + 1]] = block
-                matrix[at[k] : at[k + 1], mine] = block.T
+                matrix[at[k] : at[k + 1], mine] = xp.matrix_transpose(block)
                 between = _times(between, grams.axis(k))
             before = _times(before, grams.axis(j))
-        return PenaltyTerms(float(grams.shrunk(before)[1].sum()), vector, matrix)
+        return PenaltyTerms(float(xp.sum(grams.shrunk(before)[1])), vector, matrix)
 
     def _grams(self, columns: Columns, factors: Factors) -> _Grams:
-        free = columns.constant_columns
-        shrink = np.full((columns.starts[-1],) * 2, self.ridge)
-        shrink[np.diag_indices_from(shrink)] += self.apart
-        shrink[free, :] = shrink[:, free] = 0.0
+        xp, places = namespace(*factors), columns.places(factors[0])
+        R, home = columns.starts[-1], {"dtype": factors[0].dtype, "device": device_of(factors[0])}
+        shrink = plus_diagonal(xp.full((R, R), self.ridge, **home), self.apart)
+        shrink = xp.where(places.free | places.free.T, xp.zeros_like(shrink), shrink)
         grams = _Grams([], [], [], [], shrink)
-        padded = columns.padded(factors)
-        for weight, axis, full, passive in zip(self.weights, columns.axes, padded, columns.passive, strict=True):
+        for weight, axis, full, absent in zip(
+            self.weights, places.axes, columns.padded(factors), places.absent, strict=True
+        ):
             smooth, bent = axis.gram @ full, weight * (axis.roughness @ full)
             mass = full.T @ smooth
             # where the basis does not contain the constant, `padded` has its projection, but the column is the constant
-            mass[np.ix_(passive, passive)] = 1.0
-            bent[:, passive] = 0.0
+            mass = xp.where(absent & absent.T, xp.ones_like(mass), mass)
+            bent = xp.where(absent.T, xp.zeros_like(bent), bent)
             rough = full.T @ bent
-            rough[passive] = 0.0
+            rough = xp.where(absent, xp.zeros_like(rough), rough)
             for group, matrix in zip(grams[:4], (mass, rough, smooth, bent), strict=True):
                 group.append(matrix)
         return grams
 
 
-def _cross(columns: Columns, grams: _Grams, j: int, k: int, rest: _Dual) -> np.ndarray:
+def _cross(places: Places, grams: _Grams, j: int, k: int, rest: _Dual) -> Array:
     """Return the block of two axes: ``(A_j F_j)[n, s] (A_k F_k)[m, r] W[r, s]`` at (n, r), (m, s), summed over A.
 
     `rest` is the product over the other axes.
     """
-    act_j, act_k = columns.active[j], columns.active[k]
-    total, dual = (w[np.ix_(act_j, act_k)] for w in rest)
-    left, bent_left = grams.smooth[j][:, act_k], grams.bent[j][:, act_k]
-    right, bent_right = grams.smooth[k][:, act_j], grams.bent[k][:, act_j]
-    first = total[None] * bent_left[:, None, :] + dual[None] * left[:, None, :]
+    xp, act_j, act_k = namespace(*rest), places.active[j], places.active[k]
+    total, dual = (picked(w, act_j, act_k) for w in rest)
+    left, bent_left = (xp.take(a[j], act_k, axis=1) for a in (grams.smooth, grams.bent))
+    right, bent_right = (xp.take(a[k], act_j, axis=1) for a in (grams.smooth, grams.bent))
+    first = total[None, :, :] * bent_left[:, None, :] + dual[None, :, :] * left[:, None, :]
     block = first[:, :, None, :] * right.T[None, :, :, None]
-    block += (total[None] * left[:, None, :])[:, :, None, :] * bent_right.T[None, :, :, None]
-    return np.asarray(block.reshape(left.shape[0] * len(act_j), right.shape[0] * len(act_k)))
+    block += (total[None, :, :] * left[:, None, :])[:, :, None, :] * bent_right.T[None, :, :, None]
+    shape = int(left.shape[0]) * int(act_j.shape[0]), int(right.shape[0]) * int(act_k.shape[0])
+    return xp.reshape(block, shape)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, device_of, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, device_of, namespace, to_host
 from sepnet.functions import CP
 from sepnet.functions.sna import SNA
+from sepnet.solvers.fit_algebra import moved
 from sepnet.solvers.fit_axes import FitAxis
 from sepnet.solvers.fit_columns import Columns, Factors
 
@@ -91,7 +92,8 @@ def rows_at(columns: Columns, factors: Factors, designs: Sequence[Array]) -> tup
     Parameters
     ----------
     columns : Columns
-    factors : list of ndarray
+    factors : list of arrays
+        Where the designs live; those of the host are moved there.
     designs : sequence of arrays of shape (n, size_i)
         Values of the basis functions, or any linear functionals of them such as means: the function is linear in each.
 
@@ -102,10 +104,7 @@ def rows_at(columns: Columns, factors: Factors, designs: Sequence[Array]) -> tup
         Derivatives by the coefficients, in the order of `Columns.join`.
     """
     xp = namespace(*designs)
-    values = [
-        design @ from_host(np.ascontiguousarray(factor), xp, device=device_of(design), dtype=design.dtype)
-        for design, factor in zip(designs, factors, strict=True)
-    ]
+    values = [design @ factor for design, factor in zip(designs, moved(factors, designs[0]), strict=True)]
     n = int(designs[0].shape[0])
     rows = [
         xp.reshape(design[:, :, None] * gain[:, None, :], (n, int(design.shape[1]) * int(gain.shape[1])))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import numpy as np
-import scipy.linalg
 
 from sepnet.backends import dispatch
-from sepnet.backends.arrays import Array, namespace, to_host
+from sepnet.backends.arrays import Array, is_numpy, namespace, to_host
+from sepnet.solvers.fit_algebra import moved
 from sepnet.solvers.fit_axes import Window
 from sepnet.solvers.fit_columns import Columns, Factors
 from sepnet.solvers.fit_loss import Loss
@@ -30,6 +30,11 @@ class Batch(NamedTuple):
 class Samples(ABC):
     """Samples that can be gone through any number of times, always in the same order."""
 
+    @property
+    @abstractmethod
+    def like(self) -> Array:
+        """An array that lives where the samples live, in their dtype."""
+
     @abstractmethod
     def batches(self) -> Iterator[Batch]:
         """Yield the samples, some at a time."""
@@ -42,6 +47,11 @@ class Held(Samples):
 
     parts: tuple[Batch, ...]
 
+    @property
+    def like(self) -> Array:
+        """See `Samples.like`."""
+        return self.parts[0].targets
+
     def batches(self) -> Iterator[Batch]:
         """Yield the parts."""
         yield from self.parts
@@ -52,27 +62,30 @@ class Normal(NamedTuple):
 
     Attributes
     ----------
-    matrix : ndarray of shape (P, P)
+    matrix : array of shape (P, P)
         Gauss-Newton matrix, symmetric.
-    vector : ndarray of shape (P,)
+    vector : array of shape (P,)
         Minus half the gradient of `loss`.
     loss : float
         Weighted mean of the loss.
     """
 
-    matrix: np.ndarray
-    vector: np.ndarray
+    matrix: Array
+    vector: Array
     loss: float
 
 
 def normal(samples: Samples, columns: Columns, factors: Factors, loss: Loss, *, axis: int | None = None) -> Normal:
     """Add up the normal equations at a function, in one pass.
 
+    Everything of the size of the samples, and the sums, stay where the samples live.
+
     Parameters
     ----------
     samples : Samples
     columns : Columns
-    factors : list of ndarray
+    factors : list of arrays
+        Where the samples live, or on the host: they are then moved to the samples, and the sums come back, once.
     loss : Loss
     axis : int, optional
         Only the block of this axis.
@@ -80,15 +93,18 @@ def normal(samples: Samples, columns: Columns, factors: Factors, loss: Loss, *, 
     Returns
     -------
     Normal
+        Where the factors live.
     """
     chosen = range(len(columns.axes)) if axis is None else [axis]
     chosen = [i for i in chosen if len(columns.active[i])]
     lengths = tuple(columns.axes[i].length for i in chosen)
-    matrix: np.ndarray | float = 0.0
-    vector: np.ndarray | float = 0.0
-    value = total = 0.0
+    matrix: Array = 0.0
+    vector: Array = 0.0
+    value: Array = 0.0
+    total: Array = 0.0
+    here = moved(factors, samples.like)
     for windows, targets, weights in samples.batches():
-        factor_values = columns.values(windows, factors)
+        factor_values = columns.values(windows, here)
         gains = columns.gains(factor_values)
         terms = loss.terms(columns.total(factor_values), targets)
         first, values = (tuple(windows[i][k] for i in chosen) for k in (0, 1))
@@ -96,25 +112,33 @@ def normal(samples: Samples, columns: Columns, factors: Factors, loss: Loss, *, 
             first, values, tuple(gains[i] for i in chosen), weights * terms.curvature, weights * terms.slope,
             sizes=lengths,
         )  # fmt: skip
-        matrix, vector = matrix + to_host(part), vector + to_host(load)
+        matrix, vector = matrix + part, vector + load
         value, total = value + _sum(weights * terms.value), total + _sum(weights)
-    matrix, vector = np.asarray(matrix), np.asarray(vector)
-    matrix, vector = _without_windows(columns, chosen, np.tril(matrix), vector)
-    return Normal(matrix / total, vector / total, value / total)
+    matrix, vector = _without_windows(columns, chosen, matrix, vector)
+    result = Normal(matrix / total, vector / total, float(value / total))
+    if isinstance(factors[0], np.ndarray):
+        return result._replace(matrix=to_host(result.matrix), vector=to_host(result.vector))
+    return result
 
 
 def objective(samples: Samples, columns: Columns, factors: Factors, loss: Loss) -> float:
-    """Return the weighted mean of the loss."""
-    value = total = 0.0
+    """Return the weighted mean of the loss; the factors live where the samples do, or on the host."""
+    value: Array = 0.0
+    total: Array = 0.0
+    factors = moved(factors, samples.like)
     for windows, targets, weights in samples.batches():
         f = columns.total(columns.values(windows, factors))
         value, total = value + _sum(weights * loss.terms(f, targets).value), total + _sum(weights)
-    return value / total
+    return float(value / total)
 
 
 def losses(samples: Samples, columns: Columns, factors: Factors, loss: Loss) -> np.ndarray:
-    """Return the loss of each sample times its weight, relative to the mean weight: their mean is the `objective`."""
+    """Return the loss of each sample times its weight, relative to the mean weight: their mean is the `objective`.
+
+    On the host: for the samples on which the shape of a fit is found.
+    """
     parts, weights = [], []
+    factors = moved(factors, samples.like)
     for windows, targets, w in samples.batches():
         f = columns.total(columns.values(windows, factors))
         parts.append(to_host(w * loss.terms(f, targets).value))
@@ -122,21 +146,30 @@ def losses(samples: Samples, columns: Columns, factors: Factors, loss: Loss) -> 
     return np.asarray(np.concatenate(parts) / np.mean(np.concatenate(weights)))
 
 
-def _sum(array: Array) -> float:
-    return float(namespace(array).sum(array))
+def _sum(array: Array) -> Array:
+    xp = namespace(array)
+    # a number of the device is read when all parts are added up: a device that waits for the host at each part idles
+    return float(xp.sum(array)) if is_numpy(xp) else xp.sum(array)
 
 
-def _without_windows(
-    columns: Columns, chosen: list[int], lower: np.ndarray, vector: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _without_windows(columns: Columns, chosen: list[int], lower: Array, vector: Array) -> tuple[Array, Array]:
     """Go from window functions to coefficients, and from the lower triangle to the whole matrix."""
-    whole = lower + np.tril(lower, -1).T
-    if all(columns.axes[i].spread is None for i in chosen):
+    xp = namespace(vector)
+    whole = xp.tril(lower) + xp.tril(lower, k=-1).T
+    spreads = [columns.places(vector).axes[i].spread for i in chosen]
+    if all(spread is None for spread in spreads):
         return whole, vector
-    blocks = []
-    for i in chosen:
-        axis, rank = columns.axes[i], len(columns.active[i])
-        spread = np.eye(axis.size) if axis.spread is None else axis.spread
-        blocks.append(np.kron(spread, np.eye(rank)))
-    E = scipy.linalg.block_diag(*blocks)
-    return E.T @ whole @ E, E.T @ vector
+    ranks, lengths = [len(columns.active[i]) for i in chosen], [columns.axes[i].length for i in chosen]
+
+    def gathered(rows: Array) -> Array:
+        """Add the rows of window functions up to those of coefficients."""
+        pieces, start, wide = [], 0, int(rows.shape[1])
+        for spread, rank, length in zip(spreads, ranks, lengths, strict=True):
+            piece, start = rows[start : start + length * rank, :], start + length * rank
+            if spread is not None:
+                together = spread.T @ xp.reshape(piece, (length, rank * wide))
+                piece = xp.reshape(together, (int(spread.shape[1]) * rank, wide))
+            pieces.append(piece)
+        return xp.concat(pieces, axis=0)
+
+    return gathered(gathered(whole).T), gathered(vector[:, None])[:, 0]

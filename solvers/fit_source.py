@@ -6,7 +6,7 @@ arrays to the last bit.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,11 +14,22 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Namespace, device_of, namespace, to_host
-from sepnet.solvers.fit_arrays import Rows, check_shapes, counting, cut, joined, numbers_of, rows_of
+from sepnet.backends.arrays import Array, Namespace, describe, device_of, from_host, namespace, to_host
+from sepnet.solvers.fit_arrays import (
+    Rows,
+    beside,
+    check_shapes,
+    counting,
+    cut,
+    is_array,
+    joined,
+    numbers_of,
+    rows_of,
+)
 from sepnet.solvers.fit_axes import FitAxis
-from sepnet.solvers.fit_data import PART, Table
+from sepnet.solvers.fit_data import PART, Table, part_of
 from sepnet.solvers.fit_samples import Batch, Samples
+from sepnet.solvers.fit_tally import Tally, power_of, times_power
 
 __all__ = ["Source", "Streamed", "Summary", "Units", "source_of"]
 
@@ -32,7 +43,7 @@ class Summary:
     """What one pass over all rows tells; of targets only those that are there count.
 
     `means`, `scales` (standard deviations), `least` and `most` are those of the targets, one an output. By two to the
-    `power` all weights are divided.
+    `power` all weights are divided. `complete` says that every row counts.
     """
 
     count: int
@@ -45,6 +56,7 @@ class Summary:
     most: np.ndarray
     present: np.ndarray
     power: int
+    complete: bool
     xp: Namespace
     device: Any
     dtype: str
@@ -70,16 +82,16 @@ class Source:
 
     read: Callable[[], Iterator[Rows]]
 
-    def parts(self, size: int = PART) -> Iterator[Rows]:
+    def parts(self, size: int | None = None) -> Iterator[Rows]:
         """Yield the rows that count, `size` at a time: those without weight or target might as well not be there.
 
-        Weights so large or small that their squares are none are divided by about the largest, a power of two.
+        By default as many as suit the place where they live. Weights so large or small that their squares are none are
+        divided by about the largest, a power of two.
         """
         power = -self._summary.power
-        for rows in _parts(map(counting, self.read()), size):
-            # in two steps: the reciprocal of a very small number is none
-            scaled = rows.weights * 2.0 ** (power // 2) * 2.0 ** (power - power // 2) if power else rows.weights
-            yield rows._replace(weights=scaled)
+        # to look for rows that do not count is to wait for a device
+        for rows in _parts(self.read() if self._summary.complete else map(counting, self.read()), size):
+            yield rows._replace(weights=times_power(rows.weights, power)) if power else rows
 
     def summary(self) -> Summary:
         """Read all rows, the first time that it is asked for.
@@ -94,33 +106,27 @@ class Source:
 
     @cached_property
     def _summary(self) -> Summary:
-        seen, heaviest = 0, 0.0
+        seen, first = 0, None
 
         def checked() -> Iterator[Rows]:
-            nonlocal seen
-            columns = None
+            nonlocal seen, first
             for rows in self.read():
-                here = int(rows.points.shape[1]), int(rows.targets.shape[1])
-                columns = here if columns is None else columns
-                if columns != here:
-                    msg = f"a batch has {here[0]} inputs and {here[1]} outputs, the first {columns[0]} and {columns[1]}"
-                    raise ValueError(msg + ": make the columns agree")
+                first = rows if first is None else first
+                _check_alike(rows, first)
                 yield counting(rows, seen)
                 seen += int(rows.points.shape[0])
 
         count, boxes, like = 0, [], None
-        tallies: list[_Tally] = []
-        for rows in _parts(checked(), PART):
-            like = rows if like is None else like
-            points, targets, weights = (to_host(a) for a in rows[:3])
+        tallies: list[Tally] = []
+        for rows in _parts(checked()):
+            like, xp = rows if like is None else like, namespace(rows.points)
             if not tallies:
-                tallies = [_Tally() for _ in range(targets.shape[1])]
-            boxes.append((points.min(axis=0), points.max(axis=0)))
-            heaviest = max(heaviest, float(weights.max()))
-            for tally, y in zip(tallies, targets.T, strict=True):
-                there = ~np.isnan(y)
-                tally.add(y[there], weights[there])
-            count += len(points)
+                tallies = [Tally() for _ in range(int(rows.targets.shape[1]))]
+            low = xp.min(rows.points, axis=0)
+            boxes.append(xp.stack([low, -xp.max(rows.points, axis=0), xp.zeros_like(low) - xp.max(rows.weights)]))
+            for j, tally in enumerate(tallies):
+                tally.add(rows.targets[:, j], rows.weights)
+            count += int(rows.points.shape[0])
         if like is None and not seen:
             msg = "there are no samples: `X` is empty, expected at least one row"
             raise ValueError(msg)
@@ -130,42 +136,53 @@ class Source:
             msg = f"`y` has no finite value with positive weight in {which}: give at least one"
             raise ValueError(msg)
         means, scales = np.array([tally.moments() for tally in tallies]).T
-        power = _power(heaviest) - 1
+        xp = namespace(like.points)
+        low, high, heavy = to_host(xp.min(xp.stack(boxes), axis=0))
+        power = power_of(float(-heavy[0])) - 1
         return Summary(
-            count, len(tallies), np.min([low for low, _ in boxes], axis=0), np.max([high for _, high in boxes], axis=0),
+            count, len(tallies), low, -high,
             means, scales, np.array([t.least for t in tallies]), np.array([t.most for t in tallies]),
-            np.array([t.count for t in tallies]), power if abs(power) > PLAIN else 0, namespace(like.points),
+            np.array([t.count for t in tallies]), power if abs(power) > PLAIN else 0, count == seen, xp,
             device_of(like.points), like.dtype,
         )  # fmt: skip
 
     def table(self, chosen: np.ndarray, units: Units) -> Table:
-        """Return the rows of increasing numbers `chosen`, one sample for each output that is present.
+        """Return the rows of increasing numbers `chosen`, one sample for each output that is present, on the host.
+
+        They are picked where they live and copied once.
 
         Raises
         ------
         ValueError
             If there are fewer rows than that: they cannot be read again.
         """
-        points, targets, weights, start = [], [], [], 0
+        xp, start = self._summary.xp, 0
+        index = from_host(chosen, xp, device=self._summary.device, dtype="int64")
+        picked, ends = [], [0]
         for rows in self.parts():
             stop = start + int(rows.points.shape[0])
-            here = chosen[(chosen >= start) & (chosen < stop)] - start
+            a, b = (int(k) for k in np.searchsorted(chosen, (start, stop)))
+            if a < b:
+                X, Y, w = (xp.take(array, index[a:b] - start, axis=0) for array in rows[:3])
+                picked.append(xp.concat([X, Y, w[:, None]], axis=1))
+                ends.append(b)
             start = stop
-            if not len(here):
-                continue
-            X, Y, w = (to_host(a)[here] for a in rows[:3])
-            for j in range(Y.shape[1]):
-                there = np.isfinite(Y[:, j])
-                column = [np.full((int(there.sum()), 1), float(j))] if Y.shape[1] > 1 else []
-                points.append(np.concatenate([X[there], *column], axis=1))
-                targets.append((Y[there, j] - units.shifts[j]) / units.scales[j])
-                weights.append(w[there])
         if start <= int(chosen[-1]):
             msg = (
                 f"`X` gave {start} rows when it was read again, fewer than the first time: batches must be the same in "
                 "every pass, so pass a list, or a function that makes a new iterator in each call"
             )
             raise ValueError(msg)
+        whole, d = to_host(xp.concat(picked, axis=0)), len(self._summary.low)
+        points, targets, weights = [], [], []
+        for part in (whole[a:b] for a, b in itertools.pairwise(ends)):
+            X, Y, w = part[:, :d], part[:, d:-1], part[:, -1]
+            for j in range(Y.shape[1]):
+                there = np.isfinite(Y[:, j])
+                column = [np.full((int(there.sum()), 1), float(j))] if Y.shape[1] > 1 else []
+                points.append(np.concatenate([X[there], *column], axis=1))
+                targets.append((Y[there, j] - units.shifts[j]) / units.scales[j])
+                weights.append(w[there])
         return Table(*(np.concatenate(group, axis=0) for group in (points, targets, weights)))
 
 
@@ -188,6 +205,12 @@ class Streamed(Samples):
     axes: tuple[FitAxis, ...]
     units: Units
     inputs: int
+
+    @property
+    def like(self) -> Array:
+        """See `Samples.like`."""
+        summary = self.source.summary()
+        return summary.xp.empty((0,), dtype=summary.xp.float64, device=summary.device)
 
     def batches(self) -> Iterator[Batch]:
         """See `Samples.batches`."""
@@ -239,9 +262,13 @@ def source_of(X: Any, y: Any, weights: Any) -> Source:
     X, y = _readable(X, "X"), _readable(y, "y")
     weights = None if weights is None else _readable(weights, "weights")
     check_shapes(X, y, weights)
+    # once: `rows_of` would move them in every pass
+    home, size = X if is_array(X) else np.zeros(0), part_of(X) if is_array(X) else PART
+    y = beside(y, home, "y") if is_array(y) else y
+    weights = beside(weights, home, "weights") if is_array(weights) else weights
 
     def slices() -> Iterator[Rows]:
-        step = MEMORY - MEMORY % PART
+        step = max(MEMORY // size, 1) * size
         for start in range(0, int(X.shape[0]), step):
             part = slice(start, min(start + step, int(X.shape[0])))
             yield rows_of(X[part, ...], y[part, ...], None if weights is None else weights[part])
@@ -272,11 +299,23 @@ def _readable(values: Any, name: str) -> Any:
     return values if hasattr(values, "shape") and not in_memory else numbers_of(values, name)
 
 
-def _parts(source: Iterable[Rows], size: int) -> Iterator[Rows]:
-    """Yield rows `size` at a time, however many come at once."""
+def _check_alike(rows: Rows, first: Rows) -> None:
+    """Raise ValueError or TypeError unless a batch has the columns of the first one and lives where that does."""
+    here, there = ((int(r.points.shape[1]), int(r.targets.shape[1])) for r in (rows, first))
+    if here != there:
+        msg = f"a batch has {here[0]} inputs and {here[1]} outputs, the first {there[0]} and {there[1]}"
+        raise ValueError(msg + ": make the columns agree")
+    if describe(rows.points) != describe(first.points):
+        msg = f"a batch is {describe(rows.points)}, the first {describe(first.points)}: make them of one kind"
+        raise TypeError(msg)
+
+
+def _parts(source: Iterable[Rows], size: int | None = None) -> Iterator[Rows]:
+    """Yield rows `size` at a time, however many come at once; by default what suits the place where they live."""
     kept: list[Rows] = []
     held = 0
     for rows in source:
+        size = part_of(rows.points) if size is None else size
         kept.append(rows)
         held += int(rows.points.shape[0])
         while held >= size:
@@ -286,55 +325,3 @@ def _parts(source: Iterable[Rows], size: int) -> Iterator[Rows]:
             held -= size
     if held:
         yield joined(kept)
-
-
-def _power(number: float) -> int:
-    """Return the exponent of the least power of two above a number, and for zero one below all others."""
-    return math.frexp(number)[1] if number else -2000
-
-
-class _Tally:
-    """Weighted mean and variance of numbers that come some at a time, relative to the first one: nothing cancels.
-
-    The sums of each part are those of numbers and weights divided by powers of two, which is exact: squares neither
-    overflow nor vanish.
-    """
-
-    def __init__(self) -> None:
-        self.count, self.first, self.least, self.most = 0, 0.0, math.inf, -math.inf
-        self.sums: list[tuple[float, float, float]] = []
-        self.powers: list[tuple[int, int]] = []  # of two, of the weights and of the numbers
-
-    def add(self, y: np.ndarray, w: np.ndarray) -> None:
-        if not len(y):
-            return
-        if not self.count:
-            self.first = float(y[0])
-        self.count += len(y)
-        self.least, self.most = min(self.least, float(y.min())), max(self.most, float(y.max()))
-        if not math.isfinite(self.most - self.least):
-            msg = f"`y` runs from {self.least} to {self.most}, too far for float64: divide the targets by a number"
-            raise ValueError(msg)
-        away = y - self.first
-        powers = _power(float(w.max())), _power(float(np.abs(away).max()))
-        w, away = np.ldexp(w, -powers[0]), np.ldexp(away, -powers[1])
-        self.powers.append(powers)
-        self.sums.append((math.fsum(w), math.fsum(w * away), math.fsum(w * away * away)))
-
-    def moments(self) -> tuple[float, float]:
-        """Return mean and standard deviation, zero where it is round-off of the mean."""
-        heavy, far = (max(p) for p in zip(*self.powers, strict=True))
-        total, first, second = (
-            math.fsum(
-                math.ldexp(s[k], v - heavy + k * (p - far)) for s, (v, p) in zip(self.sums, self.powers, strict=True)
-            )
-            for k in range(3)
-        )
-        mean = self.first + math.ldexp(first / total, far)
-        scale = math.ldexp(math.sqrt(max(second / total - (first / total) ** 2, 0.0)), far)
-        if scale <= 8.0 * np.finfo(float).eps * abs(mean):
-            return mean, 0.0
-        if scale < np.finfo(float).tiny:
-            msg = f"`y` runs from {self.least} to {self.most}, too close for float64: multiply the targets by a number"
-            raise ValueError(msg)
-        return mean, scale

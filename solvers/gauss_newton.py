@@ -32,6 +32,10 @@ in (0, 1]. Block Jacobi, the ALS blocks alone, takes 2.5 to 3 times the inner st
 step is taken only if J falls by more than its round-off; otherwise s grows. Before each step the norm of every term is
 spread evenly over the axes.
 
+**On a device.** In a step no array leaves the device or comes to it. What is read are numbers: at a new point the sizes
+of all blocks at once, and for each whether it could be factorised; for each inner iteration one pair; for each trial
+the fall that the model promises, and ``a(u, u)``, ``f(u)`` and their round-off together.
+
 The tangent products and the damping are our derivation; Levenberg-Marquardt for CP decompositions of data tensors is in
 Tomasi and Bro (Comput. Statist. Data Anal. 50, 2006) and Sorber, Van Barel and De Lathauwer (SIAM J. Optim. 23, 2013).
 """
@@ -42,8 +46,9 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import NamedTuple, final
 
-from sepnet.backends.arrays import Array, device_of, eps, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, eps, namespace
 from sepnet.solvers.axis_systems import factorise_axis
+from sepnet.solvers.on_device import beside, read
 from sepnet.solvers.record import State
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 from sepnet.solvers.tangent import Tangent
@@ -173,13 +178,12 @@ class GaussNewton:
     def state(self) -> State:
         """Return all that the next sweep depends on."""
         numbers = {"damping": self.damping, "stalled": self.stalled, "slope": self._slope}
-        return State({"factors": [to_host(f) for f in self.factors]}, numbers)
+        return State({"factors": self.factors}, numbers)
 
     def restore(self, state: State) -> None:
         """Go back to a state; what follows is the same to the last bit."""
         like = self.matrix.axes[0].values
-        xp, home = namespace(like), {"device": device_of(like), "dtype": like.dtype}
-        self._move(Tangent(self.matrix, self.load, [from_host(f, xp, **home) for f in state.arrays["factors"]]))
+        self._move(Tangent(self.matrix, self.load, [beside(f, like) for f in state.arrays["factors"]]))
         self.damping, self.stalled = state.numbers["damping"], state.numbers["stalled"]
         self._slope = state.numbers["slope"]
 
@@ -203,11 +207,12 @@ class _Model:
     def __init__(self, point: Tangent) -> None:
         self.point = point
         xp = namespace(*point.factors)
+        sizes = read(*(xp.max(xp.abs(w)) for w in point.weights))
         # A ridge of some round-off, as ALS has it, is all that parallel columns need here: B stays what it is.
         self.blocks = [
             # where all terms are zero whatever this factor is, there is nothing to solve
-            factorise_axis(a, w) if bool(xp.any(w != 0.0)) else lambda load: 0.0 * load
-            for a, w in zip(point.matrix.axes, point.weights, strict=True)
+            factorise_axis(a, w) if size != 0.0 else lambda load: 0.0 * load
+            for a, w, size in zip(point.matrix.axes, point.weights, sizes, strict=True)
         ]
 
     def times(self, vector: _Vector, scale: float = 1.0) -> _Vector:
@@ -251,34 +256,39 @@ class _Model:
         y = [v * 0.0 for v in right]
         r, dr = right, self.times(right, scale)
         p = r
-        square = first = _dot(r, dr)
-        goal = min(FORCING, first / slope) if slope > 0.0 else FORCING
+        square = _dot(r, dr)
+        xp = namespace(square)
+        (first,) = read(square)
+        size, goal = first, min(FORCING, first / slope) if slope > 0.0 else FORCING
         for _ in range(ITERATIONS):
-            if not square > goal**2 * first:
+            if not size > goal**2 * first:
                 break
             q = self.operator(p, damping)
             dq = self.times(q, scale)
-            curvature = _dot(p, dq)
+            bend = _dot(p, dq)
+            length = square / xp.where(bend > 0.0, bend, xp.ones_like(bend))
+            # Carried out before it is known whether it is sound: an iteration waits once for the device, not twice.
+            further, left_over, following = _add(y, length, p), _add(r, -length, q), _add(dr, -length, dq)
+            remaining = _dot(left_over, following)
+            curvature, size = read(bend, remaining)
             if not curvature > 0.0:  # round-off
                 break
-            length = square / curvature
-            y, r, dr = _add(y, length, p), _add(r, -length, q), _add(dr, -length, dq)
-            square, last = _dot(r, dr), square
-            p = _add(r, square / last, p)
+            y, r, dr = further, left_over, following
+            p, square = _add(r, remaining / square, p), remaining
         change = self.point.backward(self.corrected(y, damping))
         # J(u) - J(u + T P) = -2 g'P - P'T'AT P. In y the damped model falls by 2 y'D(right) - y'D(K y).
-        fall = _dot(y, self.times(_add(right, 1.0, r), scale)) + damping * _dot(change, self.times(change))
+        fall = float(_dot(y, self.times(_add(right, 1.0, r), scale)) + damping * _dot(change, self.times(change)))
         return _Step(change, fall if isfinite(fall) else 0.0, first)
 
 
-def _add(x: Sequence[Array], factor: float, y: Sequence[Array]) -> _Vector:
+def _add(x: Sequence[Array], factor: float | Array, y: Sequence[Array]) -> _Vector:
     return [a + factor * b for a, b in zip(x, y, strict=True)]
 
 
-def _dot(x: Sequence[Array], y: Sequence[Array]) -> float:
+def _dot(x: Sequence[Array], y: Sequence[Array]) -> Array:
+    """Return the inner product, a number where the arrays are."""
     xp = namespace(*x)
-    # one number leaves the device, not one per axis
-    return float(sum(xp.sum(a * b) for a, b in zip(x, y, strict=True)))
+    return sum(xp.sum(a * b) for a, b in zip(x, y, strict=True))
 
 
 def _balance(factors: Sequence[Array]) -> _Vector:

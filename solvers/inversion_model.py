@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from typing import Any, NamedTuple, TypeAlias, final
 
 import numpy as np
 
+from sepnet.backends import dispatch
 from sepnet.backends.arrays import Array, Namespace, describe, device_of, from_host, namespace, to_host
 from sepnet.bases.checks import numbers
+from sepnet.functions.axis_maps import local_polynomials
+from sepnet.functions.cp import CP
+from sepnet.functions.sna import SNA
 from sepnet.functions.values import Values
 from sepnet.spaces import TensorSpace
 
-__all__ = ["Bounds", "Invertible", "Model", "as_model", "as_targets", "host_numbers", "rows_of"]
+__all__ = [
+    "Bounds",
+    "Invertible",
+    "Model",
+    "Tables",
+    "as_model",
+    "as_targets",
+    "first_not_finite",
+    "host_numbers",
+    "repeated",
+    "tables_of",
+    "tiled",
+]
 
 Jet: TypeAlias = Callable[[Array], tuple[Array, Array]]
 Invertible: TypeAlias = Values | Sequence[Values] | Jet
@@ -59,9 +75,20 @@ class Model:
         """Where it lives."""
         return namespace(self.like)
 
-    def here(self, host: np.ndarray) -> Array:
-        """Move a host array to where the model lives."""
-        return from_host(host, self.xp, device=device_of(self.like), dtype=self.like.dtype)
+    def here(self, array: Array) -> Array:
+        """Return an array where the model lives, in its dtype; one that lives elsewhere is moved."""
+        if self.holds(array):
+            return array if array.dtype == self.like.dtype else self.xp.astype(array, self.like.dtype)
+        return from_host(to_host(array), self.xp, device=device_of(self.like), dtype=self.like.dtype)
+
+    def holds(self, array: Any) -> bool:
+        """Tell whether something is an array of the namespace and device of the model."""
+        if not (hasattr(array, "dtype") and hasattr(array, "shape")):
+            return False
+        try:
+            return namespace(array) is self.xp and bool(device_of(array) == device_of(self.like))
+        except TypeError:  # a frame has a shape too
+            return False
 
     def box(self) -> tuple[Array, Array]:
         """Return the ends of the box (d,) where the model lives."""
@@ -116,13 +143,52 @@ def _of_functions(functions: tuple[Values, ...], bounds: Bounds | None) -> Model
             )
             raise TypeError(msg)
 
+    parts = [_jet_of(f) for f in functions]
+
     def evaluate(points: Array) -> tuple[Array, Array]:
         xp = namespace(points)
-        jets = [f.value_and_gradient(points) for f in functions]
+        jets = [part(points) for part in parts]
         return xp.stack([v for v, _ in jets], axis=1), xp.stack([g for _, g in jets], axis=1)
 
     low, high = _box_in(first.space, bounds)
     return Model(evaluate, functions, low, high, first.space.names, len(functions), first.arrays[0])
+
+
+class Tables(NamedTuple):
+    """A CP function of splines as the kernels take it, and what is added to it."""
+
+    breaks: tuple[Array, ...]
+    tables: tuple[Array, ...]
+    constant: Array | float
+
+
+def tables_of(u: Values) -> Tables | None:
+    """Return the tables of a CP function of splines, with or without a constant as a fit has it; None for others."""
+    part: Values = u
+    constant: Array | float = 0.0
+    if isinstance(u, SNA) and u.activation == "identity" and not u.weights and tuple(u.parts) == (u.space.names,):
+        part, constant = u.parts[u.space.names], u.constant
+    if not isinstance(part, CP):
+        return None
+    pairs = [local_polynomials(basis, factor) for basis, factor in zip(part.space.bases, part.factors, strict=True)]
+    known = [pair for pair in pairs if pair is not None]
+    if len(known) < len(pairs):
+        return None
+    return Tables(tuple(b for b, _ in known), tuple(t for _, t in known), constant)
+
+
+def _jet_of(u: Values) -> Jet:
+    """Return the value and gradient of a function; the tables of a CP are made once, not in every iteration."""
+    tables, names = tables_of(u), u.space.names
+    if tables is None:
+        return u.value_and_gradient
+    breaks, local, constant = tables
+
+    def jet(points: Array) -> tuple[Array, Array]:
+        value, gradient = dispatch.cp_gradient(points, breaks, local, names=names)
+        return value + constant, gradient
+
+    return jet
 
 
 def _of_callable(u: Jet, y: Any, bounds: Bounds | None, dim: int | None) -> Model:
@@ -202,8 +268,8 @@ def host_numbers(name: str, value: Any) -> np.ndarray:
     return np.asarray(numbers(name, to_host(value) if hasattr(value, "shape") else value), dtype=np.float64)
 
 
-def as_targets(y: Any, model: Model, outputs: int) -> np.ndarray:
-    """Return the targets (T, m), float64 on the host.
+def as_targets(y: Any, model: Model, outputs: int) -> Array:
+    """Return the targets (T, m), where the model lives and in its dtype.
 
     For one output y is a number or T numbers; for m outputs it is m numbers or an array (T, m).
 
@@ -212,25 +278,45 @@ def as_targets(y: Any, model: Model, outputs: int) -> np.ndarray:
     TypeError, ValueError
         If y is no such array, is not finite, or lives elsewhere than the functions.
     """
-    if hasattr(y, "dtype") and getattr(y, "shape", ()) != () and model.functions:
-        same = namespace(y) is model.xp and device_of(y) == device_of(model.like)
-        if not same:
-            msg = f"`y` is {describe(y)}, the function is {describe(model.like)}: move one of them, e.g. with u.to(...)"
-            raise TypeError(msg)
-    host = host_numbers("`y`", y)
-    targets = host if host.ndim > 1 else host.reshape((-1, 1) if outputs == 1 else (1, -1))
-    if targets.ndim != 2 or targets.shape[1] != outputs or not len(targets):
+    if hasattr(y, "dtype") and getattr(y, "shape", ()) != () and model.functions and not model.holds(y):
+        msg = f"`y` is {describe(y)}, the function is {describe(model.like)}: move one of them, e.g. with u.to(...)"
+        raise TypeError(msg)
+    given = y if model.holds(y) and _is_real(y) else host_numbers("`y`", y)
+    xp, shape = namespace(given), tuple(int(n) for n in given.shape)
+    targets = given if given.ndim > 1 else xp.reshape(given, (-1, 1) if outputs == 1 else (1, -1))
+    if targets.ndim != 2 or targets.shape[1] != outputs or not int(targets.shape[0]):
         wanted = "a number or (T,)" if outputs == 1 else f"({outputs},) or (T, {outputs})"
-        msg = f"`y` has shape {host.shape}, expected {wanted}: one row of targets for each inversion, at least one"
+        msg = f"`y` has shape {shape}, expected {wanted}: one row of targets for each inversion, at least one"
         raise ValueError(msg)
-    if not np.isfinite(targets).all():
-        row, column = (int(k) for k in np.argwhere(~np.isfinite(targets))[0])
-        msg = f"`y` is {float(targets[row, column])!r} for target {row}, expected finite numbers: leave it out"
+    row = first_not_finite(targets)
+    if row is not None:
+        wrong = next(v for v in to_host(targets[row, :]).tolist() if not np.isfinite(v))
+        msg = f"`y` is {wrong!r} for target {row}, expected finite numbers: leave it out"
         raise ValueError(msg)
-    return targets
+    return model.here(targets)
 
 
-def rows_of(array: Array, rows: np.ndarray) -> Array:
-    """Return some rows of an array of any library, by their numbers on the host."""
+def _is_real(array: Array) -> bool:
+    return bool(namespace(array).isdtype(array.dtype, "real floating"))
+
+
+def first_not_finite(array: Array) -> int | None:
+    """Return the number of the first row of an array (n, m) with a number that is not finite, or None.
+
+    A reduction where the array lives; nothing is copied.
+    """
     xp = namespace(array)
-    return xp.take(array, from_host(rows, xp, device=device_of(array), dtype="int64"), axis=0)
+    finite = xp.all(xp.isfinite(array), axis=1)
+    return None if bool(xp.all(finite)) else int(xp.argmin(xp.astype(finite, xp.uint8)))
+
+
+def repeated(array: Array, times: int) -> Array:
+    """Return an array (n, m) with each row as many times, shape (n times, m)."""
+    xp, (n, m) = namespace(array), tuple(int(k) for k in array.shape)
+    return xp.reshape(xp.broadcast_to(array[:, None, :], (n, times, m)), (n * times, m))
+
+
+def tiled(array: Array, times: int) -> Array:
+    """Return an array (n, m) as many times, one after the other, shape (times n, m)."""
+    xp, (n, m) = namespace(array), tuple(int(k) for k in array.shape)
+    return xp.reshape(xp.broadcast_to(array[None, :, :], (times, n, m)), (times * n, m))

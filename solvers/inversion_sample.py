@@ -10,7 +10,8 @@ import scipy.linalg
 from scipy.spatial import cKDTree
 from scipy.special import ndtri
 
-from sepnet.solvers.inversion_model import host_numbers
+from sepnet.backends.arrays import Array, device_of, from_host, namespace
+from sepnet.solvers.inversion_model import first_not_finite, host_numbers
 
 __all__ = ["Prior", "box_starts", "cholesky", "gaussian", "prior_starts", "spacings", "thin"]
 
@@ -82,9 +83,7 @@ def cholesky(matrix: np.ndarray, name: str, hint: str) -> np.ndarray:
     return np.asarray(scale[:, None] * root)
 
 
-def prior_starts(
-    prior: Prior, n: int | None, low: np.ndarray, high: np.ndarray, seed: int, *, default: int
-) -> np.ndarray:
+def prior_starts(prior: Prior, n: int | None, low: np.ndarray, high: np.ndarray, seed: int, *, default: int) -> Array:
     """Return starts from a prior, moved into the box.
 
     Parameters
@@ -102,8 +101,9 @@ def prior_starts(
 
     Returns
     -------
-    ndarray (n, d)
-        A Gaussian's first start is near its mean; at the mean itself the gradient may vanish by symmetry.
+    array (n, d)
+        Rows of a sample that is a floating array, of any library, stay where they are. A Gaussian's first start is near
+        its mean; at the mean itself the gradient may vanish by symmetry.
     """
     d = low.size
     if _is_gaussian(prior):
@@ -114,16 +114,33 @@ def prior_starts(
         points = mean + ndtri(uniform) @ root.T
         points[:1] = mean + (points[:1] - mean) / 10
         return np.asarray(np.clip(points, low, high))
-    sample = host_numbers("`prior`", prior)
-    if sample.ndim != 2 or sample.shape[1] != d or not len(sample) or not np.isfinite(sample).all():
-        msg = f"`prior` has shape {sample.shape}, expected (mean, covariance) or finite rows (k, {d}), k at least 1"
+    return _rows_of_sample(prior, n, low, high, seed)
+
+
+def _rows_of_sample(prior: Any, n: int | None, low: np.ndarray, high: np.ndarray, seed: int) -> Array:
+    d = low.size
+    sample = prior if _is_floating(prior) else host_numbers("`prior`", prior)
+    xp, device, shape = namespace(sample), device_of(sample), tuple(int(k) for k in sample.shape)
+    if len(shape) != 2 or shape[1] != d or not shape[0] or first_not_finite(sample) is not None:
+        msg = f"`prior` has shape {shape}, expected (mean, covariance) or finite rows (k, {d}), k at least 1"
         raise ValueError(msg)
-    if n is not None and n > len(sample):
-        msg = f"`n_starts` is {n}, expected at most {len(sample)}, the rows of `prior`: leave it out to take all"
+    if n is not None and n > shape[0]:
+        msg = f"`n_starts` is {n}, expected at most {shape[0]}, the rows of `prior`: leave it out to take all"
         raise ValueError(msg)
-    if n is not None and n < len(sample):
-        sample = sample[np.sort(np.random.default_rng(seed).choice(len(sample), n, replace=False))]
-    return np.asarray(np.clip(sample, low, high))
+    if n is not None and n < shape[0]:
+        rows = np.sort(np.random.default_rng(seed).choice(shape[0], n, replace=False))
+        sample = xp.take(sample, from_host(rows, xp, device=device, dtype="int64"), axis=0)
+    sample = xp.astype(sample, xp.float64)
+    left, right = (from_host(end, xp, device=device, dtype="float64") for end in (low, high))
+    return xp.where(sample < left, left, xp.where(sample > right, right, sample))
+
+
+def _is_floating(values: Any) -> bool:
+    """Return whether this is an array of real floating numbers of some library."""
+    try:
+        return bool(namespace(values).isdtype(values.dtype, "real floating"))
+    except TypeError:
+        return False
 
 
 def _is_gaussian(prior: Prior) -> bool:

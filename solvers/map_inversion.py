@@ -11,12 +11,21 @@ import numpy as np
 import scipy.linalg
 from scipy.special import erfcx, logsumexp
 
-from sepnet.backends.arrays import Array, device_of, eps, from_host, to_host
+from sepnet.backends.arrays import Array, device_of, eps, from_host, namespace, to_host
 from sepnet.backends.newton import REACHED
 from sepnet.bases.checks import real_number, whole_number
-from sepnet.solvers.inversion_model import Bounds, Invertible, Model, as_model, as_targets, host_numbers, rows_of
+from sepnet.solvers.inversion_model import (
+    Bounds,
+    Invertible,
+    Model,
+    as_model,
+    as_targets,
+    first_not_finite,
+    host_numbers,
+    tiled,
+)
 from sepnet.solvers.inversion_sample import cholesky, gaussian, prior_starts, thin
-from sepnet.solvers.levenberg import Misfit, least_squares
+from sepnet.solvers.levenberg import Least, Misfit, least_squares
 
 __all__ = ["MapInversion", "MapStatus", "map_inversion"]
 
@@ -77,8 +86,9 @@ class MapInversion:
     @property
     def best(self) -> Array:
         """The best mode of each target, of shape (T, d)."""
-        first = np.unique(to_host(self.target), return_index=True)[1]
-        return rows_of(self.points, first)
+        xp = namespace(self.points)
+        every = xp.arange(len(self.statuses), dtype=self.target.dtype, device=device_of(self.target))
+        return xp.take(self.points, xp.searchsorted(self.target, every), axis=0)
 
     def of(self, target: int) -> MapInversion:
         """Return the inversion of one target, counted from 0.
@@ -98,16 +108,11 @@ class MapInversion:
             If there is no such target.
         """
         target = whole_number("target", target, at_least=0, at_most=len(self.statuses) - 1)
-        rows = np.flatnonzero(to_host(self.target) == target)
-        return MapInversion(
-            points=rows_of(self.points, rows),
-            target=rows_of(self.target, rows) * 0,
-            value=rows_of(self.value, rows),
-            weight=rows_of(self.weight, rows),
-            covariance=rows_of(self.covariance, rows),
-            box_active=rows_of(self.box_active, rows),
-            statuses=(self.statuses[target],),
-        )
+        xp = namespace(self.points)
+        rows = xp.nonzero(self.target == target)[0]
+        names = ("points", "target", "value", "weight", "covariance", "box_active")
+        parts = {name: xp.take(getattr(self, name), rows, axis=0) for name in names}
+        return MapInversion(**{**parts, "target": parts["target"] * 0}, statuses=(self.statuses[target],))
 
     def __repr__(self) -> str:
         """Modes, targets and the status in words."""
@@ -196,19 +201,29 @@ def map_inversion(
     dim = np.size(prior[0]) if isinstance(prior, tuple | list) and len(prior) == 2 else None
     model = as_model(u, y, bounds, dim=dim)
     mean, covariance, root = gaussian(prior, model.dim)
-    starts = prior_starts(
-        (mean, covariance), n_starts, model.low, model.high, whole_number("seed", seed, at_least=0), default=STARTS
+    starts = model.here(
+        prior_starts(
+            (mean, covariance), n_starts, model.low, model.high, whole_number("seed", seed, at_least=0), default=STARTS
+        )
     )
-    values = to_host(model.evaluate(model.here(starts))[0]).astype(np.float64)
-    _check_values(values, starts)
-    targets = as_targets(y, model, values.shape[1])
+    values = model.evaluate(starts)[0]
+    row = first_not_finite(values)
+    if row is not None:
+        msg = (
+            f"`u` is not finite at the start {to_host(starts[row, :]).astype(np.float64)}, expected finite numbers: "
+            "set bounds= around it"
+        )
+        raise ValueError(msg)
+    outputs = int(values.shape[1])
+    targets = as_targets(y, model, outputs)
     scale = np.sqrt(np.diag(covariance))
-    whiten = _precision_root(noise, values.shape[1])
+    whiten = _precision_root(noise, outputs)
     error = _round_off(whiten, values, model)
     misfit = _misfit(model, targets, whiten, mean, _inverse(root), n_starts)
-    points = model.here(np.tile(starts, (len(targets), 1)))
+    count = int(targets.shape[0])
+    points = tiled(starts, count)
     least = least_squares(misfit, points, *model.box(), model.here(scale), max_steps=max_steps, round_off=error)
-    return _modes(model, misfit, least.points, least.residual, to_host(least.ends), len(targets), scale, gap)
+    return _modes(model, misfit, least, count, scale, gap)
 
 
 def _precision_root(noise: Any, outputs: int) -> np.ndarray:
@@ -232,15 +247,13 @@ def _inverse(root: np.ndarray) -> np.ndarray:
     return np.asarray(scipy.linalg.solve_triangular(root, np.eye(len(root)), lower=True))
 
 
-def _misfit(
-    model: Model, targets: np.ndarray, noise: np.ndarray, mean: np.ndarray, prior: np.ndarray, n: int
-) -> Misfit:
+def _misfit(model: Model, asked: Array, noise: np.ndarray, mean: np.ndarray, prior: np.ndarray, n: int) -> Misfit:
     """Return the whitened misfit to data and prior, of which the objective is half the square.
 
     Samples come in n for each target.
     """
     xp = model.xp
-    asked, whiten, centre, root = (model.here(a) for a in (targets, noise, mean, prior))
+    whiten, centre, root = (model.here(a) for a in (noise, mean, prior))
 
     def misfit(x: Array, index: Array) -> tuple[Array, Array]:
         value, jacobian = model.evaluate(x)
@@ -252,18 +265,10 @@ def _misfit(
     return misfit
 
 
-def _check_values(values: np.ndarray, starts: np.ndarray) -> None:
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        start = starts[np.argmin(finite)]
-        msg = f"`u` is not finite at the start {start}, expected finite numbers: set bounds= around it"
-        raise ValueError(msg)
-
-
-def _round_off(whiten: np.ndarray, values: np.ndarray, model: Model) -> float:
+def _round_off(whiten: np.ndarray, values: Array, model: Model) -> float:
     """Return the round-off of the values in units of the noise; ValueError if it hides the noise."""
     unit = eps(model.like.dtype, model.xp)
-    size = np.abs(values).max(axis=0)
+    size = to_host(model.xp.max(model.xp.abs(values), axis=0)).astype(np.float64)
     with np.errstate(over="ignore"):
         error = float((np.abs(whiten) @ (unit * np.maximum(size, np.finfo(np.float32).tiny))).max())
     if not error <= 1.0:
@@ -275,36 +280,38 @@ def _round_off(whiten: np.ndarray, values: np.ndarray, model: Model) -> float:
     return min(CANCELLATION * error, 1.0)
 
 
-def _modes(
-    model: Model,
-    misfit: Misfit,
-    points: Array,
-    residual: Array,
-    ends: np.ndarray,
-    count: int,
-    scale: np.ndarray,
-    spacing: float,
-) -> MapInversion:
-    """Sort and thin out where the starts ended, and look at the posterior around what is left."""
-    xp, n = model.xp, len(ends) // count
-    objective = to_host(xp.sum(residual * residual, axis=1)).astype(np.float64).reshape(count, n)
-    rest = (ends == REACHED).reshape(count, n)
-    hits = rest.sum(axis=1)
-    missed = np.flatnonzero(hits == 0)
-    rest[missed, np.argmin(objective[missed], axis=1)] = True
-    flat = np.flatnonzero(rest)
-    flat = flat[np.lexsort((objective.ravel()[flat], flat // n))]
-    keep = flat[thin(to_host(points)[flat].astype(np.float64) / scale, flat // n, spacing)]
-    points = rows_of(points, keep)
-    index = from_host(keep, xp, device=device_of(points), dtype="int64")
+def _modes(model: Model, misfit: Misfit, least: Least, count: int, scale: np.ndarray, spacing: float) -> MapInversion:
+    """Sort and thin out where the starts ended, and look at the posterior around what is left.
+
+    They are sorted where they live; those at rest are copied to the host once, to be thinned out, and so are the
+    misfits of what is left, whose weights and covariances are made there.
+    """
+    xp, n = model.xp, int(least.ends.shape[0]) // count
+    whole = {"dtype": xp.int64, "device": device_of(least.points)}
+    objective = xp.sum(least.residual * least.residual, axis=1)
+    objective = xp.where(xp.isnan(objective), xp.full_like(objective, float("inf")), objective)
+    rest = xp.reshape(least.ends == REACHED, (count, n))
+    hits = xp.sum(xp.astype(rest, xp.int64), axis=1)
+    nearest = xp.argmin(xp.reshape(objective, (count, n)), axis=1)[:, None] == xp.arange(n, **whole)[None, :]
+    keep = xp.nonzero(xp.reshape(rest | (nearest & (hits == 0)[:, None]), (-1,)))[0]
+    # by target, and of one target by the objective
+    keep = xp.take(keep, xp.argsort(xp.take(objective, keep, axis=0), stable=True), axis=0)
+    keep = xp.take(keep, xp.argsort(keep // n, stable=True), axis=0)
+    if spacing > 0:
+        near = to_host(xp.take(least.points, keep, axis=0)).astype(np.float64) / scale
+        keep = xp.take(keep, from_host(thin(near, to_host(keep) // n, spacing), xp, **whole), axis=0)
+    points, index = xp.take(least.points, keep, axis=0), keep
     f, jacobian = misfit(points, index)
     low, high = model.box()
     active = ((points <= low) | (points >= high)) & (low < high)
-    value, group = xp.sum(f * f, axis=1) / 2, keep // n
+    value, group = xp.sum(f * f, axis=1) / 2, to_host(keep // n)
     host = [to_host(a).astype(np.float64) for a in (value, f, jacobian)]
     around = _Around(host[0], host[1], host[2], to_host(active))
     weight, covariance = _laplace(around, model.low < model.high, scale, group)
-    statuses = tuple(MapStatus.CONVERGED if k == n else MapStatus.PARTLY if k else MapStatus.STEP_LIMITED for k in hits)
+    counts = to_host(hits).tolist()
+    statuses = tuple(
+        MapStatus.CONVERGED if k == n else MapStatus.PARTLY if k else MapStatus.STEP_LIMITED for k in counts
+    )
     return MapInversion(points, index // n, value, model.here(weight), model.here(covariance), active, statuses)
 
 

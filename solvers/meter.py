@@ -20,6 +20,7 @@ from sepnet.solvers.prepare import Prepared
 from sepnet.solvers.run import Iteration, Outcome
 from sepnet.solvers.separable import SeparableMatrix
 from sepnet.solvers.system import MOST_COLUMNS, residual_norm
+from sepnet.solvers.train_als import TrainIteration
 from sepnet.solvers.train_norms import TrainDualNorm, train_residual
 
 __all__ = ["DualMeter", "FunctionalMeter", "Meter", "cp_meter", "train_meter"]
@@ -27,6 +28,9 @@ __all__ = ["DualMeter", "FunctionalMeter", "Meter", "cp_meter", "train_meter"]
 # Host float64 parts of an iterate (factors or cores) and the columns that may be spent, to the relative residual
 # without cancellation, or None where that would cost too much.
 _Exact: TypeAlias = Callable[[list[np.ndarray], int], float | None]
+_Double: TypeAlias = Callable[[list[Array]], tuple[float, float]]
+
+DOUBLE = float(np.finfo(np.float64).eps)
 
 
 class Meter(ABC):
@@ -67,12 +71,21 @@ class FunctionalMeter(Meter):
         That of the iteration, for the round-off of the functional where `exact` costs too much; on the host.
     unit_of_round_off : float
         Of the iteration's dtype.
+    double : callable, optional
+        Takes the parts of an iterate in float32, and returns ``a(u, u)`` and ``f(u)`` in float64, computed where the
+        parts are.
     """
 
     def __init__(
-        self, iteration: Iteration, exact: _Exact, matrix: SeparableMatrix | None, unit_of_round_off: float
+        self,
+        iteration: Iteration,
+        exact: _Exact,
+        matrix: SeparableMatrix | None,
+        unit_of_round_off: float,
+        double: _Double | None = None,
     ) -> None:
         self._iteration, self._exact, self._matrix, self._eps = iteration, exact, matrix, unit_of_round_off
+        self._double = double
 
     def watch(self, iteration: Iteration) -> None:
         """Measure the iterates of another iteration from now on."""
@@ -80,8 +93,10 @@ class FunctionalMeter(Meter):
 
     def __call__(self, energy: float, work: float) -> float:
         """Return the relative residual after a sweep, from ``a(u, u)`` and ``f(u)``."""
-        square = energy - 2 * work + 1.0
-        floor = 16 * self._eps * (abs(energy) + 2 * abs(work) + 1.0)
+        square, floor = _squares(energy, work, self._eps)
+        if square < 100 * floor and self._double is not None:
+            # From 3 % on float32 sees nothing: the same sums in float64, still on the device, see down to 1e-6.
+            square, floor = _squares(*self._double(self._iteration.balanced()), DOUBLE)
         if square < 100 * floor:
             exact = self._exact(_hosts(self._iteration.balanced()), MANY_COLUMNS)
             if exact is not None:
@@ -100,6 +115,11 @@ class FunctionalMeter(Meter):
             return outcome.residual if exact is None else exact
         noise = 4 * self._eps * self._matrix.magnitude(parts, parts)
         return sqrt(outcome.residual**2 + noise) if noise > 1e-3 * outcome.residual**2 else outcome.residual
+
+
+def _squares(energy: float, work: float, unit_of_round_off: float) -> tuple[float, float]:
+    """Return the squared residual, and its round-off."""
+    return energy - 2 * work + 1.0, 16 * unit_of_round_off * (abs(energy) + 2 * abs(work) + 1.0)
 
 
 @final
@@ -146,11 +166,38 @@ def cp_meter(prepared: Prepared, iteration: Iteration) -> Meter:
             norm = residual_norm(system, prepared.lift.function, scaled, most=most)
             return None if norm is None else norm / system.scale
 
-        return FunctionalMeter(iteration, exact, prepared.matrix, round_off)
+        return FunctionalMeter(iteration, exact, prepared.matrix, round_off, _double(prepared))
     if prepared.normal is None:
         dual = DualNorm(prepared.riesz, prepared.matrix, prepared.load, options.xp, options.device, options.dtype)
         return DualMeter(iteration, lambda factors: max(dual.measure(factors)) / dual.reference, dual.reference)
-    return FunctionalMeter(iteration, _dual_of_normal(prepared), prepared.normal.matrix, round_off)
+    return FunctionalMeter(iteration, _dual_of_normal(prepared), prepared.normal.matrix, round_off, _double(prepared))
+
+
+def _double(prepared: Prepared, order: Sequence[int] | None = None) -> _Double | None:
+    """Return what evaluates the functional in float64 where the iterates are, if these are in float32.
+
+    Parameters
+    ----------
+    order : sequence of int, optional
+        The order of the axes, for the cores of a train; factors by default.
+    """
+    options = prepared.options
+    xp = options.xp
+    if options.dtype == xp.float64:
+        return None
+    home = (xp, options.device, xp.float64)
+    host_matrix, host_load, _ = prepared.minimised
+    matrix, load = host_matrix.to(*home), host_load.to(*home)
+    train = None if order is None else TrainIteration(matrix, load, order=order)
+
+    def double(parts: list[Array]) -> tuple[float, float]:
+        wide = [xp.astype(p, xp.float64) for p in parts]
+        if train is None:
+            return matrix.energy(wide), load.inner(wide)
+        train.start(wide)
+        return train.present()
+
+    return double
 
 
 def _on_mesh(prepared: Prepared, floor: float) -> tuple[Callable[[list[Array]], float], float]:
@@ -194,16 +241,18 @@ def train_meter(prepared: Prepared, iteration: Iteration, order: Sequence[int]) 
             scaled = [cores[0] * system.scale, *cores[1:]]
             return train_residual(system, prepared.lift.function, scaled, order) / system.scale
 
-        return FunctionalMeter(iteration, exact, None, round_off)
-    dual = TrainDualNorm(prepared.riesz, prepared.matrix, prepared.load, order)
-    normal = prepared.normal
+        return FunctionalMeter(iteration, exact, None, round_off, _double(prepared, order))
+    normal, forms = prepared.normal, (prepared.riesz, prepared.matrix, prepared.load)
     if normal is None:
+        dual = TrainDualNorm(*forms, order, options.xp, options.device)
         return DualMeter(iteration, lambda cores: max(dual.measure(cores), 4 * round_off), dual.reference)
+    host = TrainDualNorm(*forms, order)
     return FunctionalMeter(
         iteration,
-        lambda cores, most: max(dual.measure([cores[0] * normal.reference, *cores[1:]]), 4 * round_off),
+        lambda cores, most: max(host.measure([cores[0] * normal.reference, *cores[1:]]), 4 * round_off),
         None,
         round_off,
+        _double(prepared, order),
     )
 
 

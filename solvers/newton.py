@@ -9,22 +9,27 @@ least norm (`sepnet.solvers.levenberg`). Points closer than a spacing are one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 
 from sepnet.backends import dispatch
-from sepnet.backends.arrays import Array, device_of, eps, from_host, to_host
+from sepnet.backends.arrays import Array, device_of, eps, from_host, namespace, to_host
 from sepnet.backends.newton import OUT_OF_STEPS, REACHED, level_newton
 from sepnet.bases.checks import real_number, whole_number
-from sepnet.functions.axis_maps import local_polynomials
-from sepnet.functions.cp import CP
-from sepnet.functions.sna import SNA
-from sepnet.functions.values import Values
-from sepnet.solvers.inversion_model import Bounds, Invertible, Model, as_model, as_targets, rows_of
+from sepnet.solvers.inversion_model import (
+    Bounds,
+    Invertible,
+    Model,
+    as_model,
+    as_targets,
+    first_not_finite,
+    repeated,
+    tables_of,
+    tiled,
+)
 from sepnet.solvers.inversion_sample import Prior, box_starts, prior_starts, spacings, thin
 from sepnet.solvers.levenberg import least_squares
 
@@ -113,12 +118,16 @@ class Inversion:
             If there is no such target.
         """
         target = whole_number("target", target, at_least=0, at_most=len(self.statuses) - 1)
-        rows = np.flatnonzero(to_host(self.target) == target)
+        xp = namespace(self.points)
+        rows = xp.nonzero(self.target == target)[0]
+        points, own, residual, active = (
+            xp.take(a, rows, axis=0) for a in (self.points, self.target, self.residual, self.box_active)
+        )
         return Inversion(
-            points=rows_of(self.points, rows),
-            target=rows_of(self.target, rows) * 0,
-            residual=rows_of(self.residual, rows),
-            box_active=rows_of(self.box_active, rows),
+            points=points,
+            target=own * 0,
+            residual=residual,
+            box_active=active,
             statuses=(self.statuses[target],),
             hits=(self.hits[target],),
             box=self.box,
@@ -210,23 +219,25 @@ def invert(
     if not (np.isfinite(model.low) & np.isfinite(model.high)).all():
         msg = f"`bounds` has the ends {model.low} and {model.high}, expected finite numbers: give a box to search"
         raise ValueError(msg)
-    host = _starts(model, n_starts, prior, whole_number("seed", seed, at_least=0))
-    values = to_host(_values(model, model.here(host))).astype(np.float64)
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values).all(axis=1)))
-        msg = f"`u` is {values[row]} at the start {host[row]}, expected finite numbers: keep the box where it is"
+    starts = _starts(model, n_starts, prior, whole_number("seed", seed, at_least=0))
+    values = _values(model, starts)
+    row = first_not_finite(values)
+    if row is not None:
+        value, start = (to_host(a[row, :]).astype(np.float64) for a in (values, starts))
+        msg = f"`u` is {value} at the start {start}, expected finite numbers: keep the box where it is"
         raise ValueError(msg)
-    targets = as_targets(y, model, values.shape[1])
+    targets = as_targets(y, model, int(values.shape[1]))
     limits = _limits(model, targets, values, tol)
-    ends = _search(model, host, targets, limits, max_steps)
-    return _collect(model, targets, ends, gap)
+    ends = _search(model, starts, targets, limits, max_steps)
+    return _collect(model, ends, gap)
 
 
-def _starts(model: Model, n: int | None, prior: Prior | None, seed: int) -> np.ndarray:
+def _starts(model: Model, n: int | None, prior: Prior | None, seed: int) -> Array:
+    """Return the starts where the model lives; those of a sequence are made on the host."""
     n = None if n is None else whole_number("n_starts", n, at_least=1)
     if prior is None:
-        return box_starts(n or STARTS, model.low, model.high, seed)
-    return prior_starts(prior, n, model.low, model.high, seed, default=STARTS)
+        return model.here(box_starts(n or STARTS, model.low, model.high, seed))
+    return model.here(prior_starts(prior, n, model.low, model.high, seed, default=STARTS))
 
 
 def _values(model: Model, points: Array) -> Array:
@@ -236,35 +247,38 @@ def _values(model: Model, points: Array) -> Array:
     return model.evaluate(points)[0]
 
 
-def _limits(model: Model, targets: np.ndarray, values: np.ndarray, tol: float | None) -> np.ndarray:
+def _limits(model: Model, targets: Array, values: Array, tol: float | None) -> Array:
     """Return the misfits (T, m) that count as reached."""
+    xp = model.xp
     if tol is not None:
         limit = real_number("`tol`", tol)
         if not 0 < limit < np.inf:
             msg = f"`tol` is {limit!r}, expected a positive number in units of `u`: leave it out for round-off"
             raise ValueError(msg)
-        return np.full_like(targets, limit)
-    size = np.maximum(np.abs(targets), np.abs(values).max(axis=0))
+        return xp.full_like(targets, limit)
+    size, largest = xp.abs(targets), xp.max(xp.abs(values), axis=0)
+    size = xp.where(size < largest, largest, size)
     # A function that vanishes at all starts has no size.
-    return np.asarray(np.where(size > 0, TOLERANCE * eps(model.like.dtype, model.xp) * size, np.finfo(np.float32).tiny))
+    least = xp.full_like(size, float(np.finfo(np.float32).tiny))
+    return xp.where(size > 0, TOLERANCE * eps(model.like.dtype, xp) * size, least)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class _Ends:
-    """Where the n starts of each target ended: points, residuals (N, m), and on the host (T, n) the way and misfit."""
+    """Where the n starts of each target ended: points (N, d), residuals (N, m), and (T, n) the way and misfit."""
 
     points: Array
     residual: Array
-    way: np.ndarray
-    misfit: np.ndarray
+    way: Array
+    misfit: Array
 
 
-def _search(model: Model, starts: np.ndarray, targets: np.ndarray, limits: np.ndarray, max_steps: int) -> _Ends:
-    """Run all starts of all targets at once, target by target in one long array."""
-    count, n = len(targets), len(starts)
-    points = model.here(np.tile(starts, (count, 1)))
-    asked, allowed = (model.here(np.repeat(a, n, axis=0)) for a in (targets, limits))
+def _search(model: Model, starts: Array, targets: Array, limits: Array, max_steps: int) -> _Ends:
+    """Run all starts of all targets at once, target by target in one long array, where the model lives."""
+    xp, count, n = model.xp, int(targets.shape[0]), int(starts.shape[0])
+    points = tiled(starts, count)
+    asked, allowed = (repeated(a, n) for a in (targets, limits))
     low, high = model.box()
     if targets.shape[1] == 1:
         found, residual, ways = _level(model, points, asked[:, 0], low, high, allowed[:, 0], max_steps)
@@ -272,7 +286,6 @@ def _search(model: Model, starts: np.ndarray, targets: np.ndarray, limits: np.nd
 
         def misfit(x: Array, index: Array) -> tuple[Array, Array]:
             value, jacobian = model.evaluate(x)
-            xp = model.xp
             y, unit = xp.take(asked, index, axis=0), xp.take(allowed, index, axis=0)
             return (value - y) / unit, jacobian / unit[:, :, None]
 
@@ -280,8 +293,8 @@ def _search(model: Model, starts: np.ndarray, targets: np.ndarray, limits: np.nd
             misfit, points, low, high, model.here(model.high - model.low), goal=1.0, max_steps=max_steps
         )
         found, residual, ways = least.points, least.residual * allowed, least.ends
-    share = np.abs(to_host(residual)).astype(np.float64) / np.repeat(limits, n, axis=0)
-    return _Ends(found, residual, to_host(ways).reshape(count, n), share.max(axis=1).reshape(count, n))
+    share = xp.max(xp.abs(residual) / allowed, axis=1)
+    return _Ends(found, residual, xp.reshape(ways, (count, n)), xp.reshape(share, (count, n)))
 
 
 def _level(
@@ -289,7 +302,7 @@ def _level(
 ) -> tuple[Array, Array, Array]:
     """Run the samples of one output, in the compiled kernel where there is one; return points, residuals, ends."""
     options = {"tol": tol, "max_steps": max_steps}
-    tables = _tables(model.functions)
+    tables = tables_of(model.functions[0]) if model.functions else None
     if tables is not None:
         targets = targets - tables.constant
         found = dispatch.cp_newton(
@@ -305,51 +318,30 @@ def _level(
     return found.points, (found.values - targets)[:, None], found.ends
 
 
-class _Tables(NamedTuple):
-    """A CP function of splines as the kernel takes it, and what is added to it."""
+def _collect(model: Model, ends: _Ends, spacing: float) -> Inversion:
+    """Keep the points that reached their target, thinned out, or the nearest one where none did.
 
-    breaks: tuple[Array, ...]
-    tables: tuple[Array, ...]
-    constant: Array | float
-
-
-def _tables(functions: Sequence[Values]) -> _Tables | None:
-    """Return the tables of a CP function of splines, with or without a constant as a fit has it; None for others."""
-    u = functions[0] if functions else None
-    constant: Array | float = 0.0
-    if isinstance(u, SNA) and u.activation == "identity" and not u.weights and tuple(u.parts) == (u.space.names,):
-        u, constant = u.parts[u.space.names], u.constant
-    if not isinstance(u, CP):
-        return None
-    pairs = [local_polynomials(basis, factor) for basis, factor in zip(u.space.bases, u.factors, strict=True)]
-    known = [pair for pair in pairs if pair is not None]
-    if len(known) < len(pairs):
-        return None
-    return _Tables(tuple(b for b, _ in known), tuple(t for _, t in known), constant)
-
-
-def _collect(model: Model, targets: np.ndarray, ends: _Ends, spacing: float) -> Inversion:
-    """Keep the points that reached their target, thinned out, or the nearest one where none did."""
+    They are thinned out on the host, which has a tree of neighbours: one copy of the points that count, at the end.
+    """
+    xp, n, whole = model.xp, int(ends.way.shape[1]), {"dtype": model.xp.int64, "device": device_of(ends.points)}
     reached = ends.way == REACHED
-    hits = reached.sum(axis=1)
-    misfit = np.where(np.isnan(ends.misfit), np.inf, ends.misfit)
-    nearest = np.argmin(misfit, axis=1)
-    candidates = reached.copy()
-    missed = np.flatnonzero(hits == 0)
-    candidates[missed, nearest[missed]] = True
-    flat = np.flatnonzero(candidates)
-    group = flat // ends.way.shape[1]
+    hits = xp.sum(xp.astype(reached, xp.int64), axis=1)
+    misfit = xp.where(xp.isnan(ends.misfit), xp.full_like(ends.misfit, float("inf")), ends.misfit)
+    nearest = xp.argmin(misfit, axis=1)[:, None] == xp.arange(n, **whole)[None, :]
+    best = xp.sum(xp.where(nearest, ends.way, xp.zeros_like(ends.way)), axis=1)
+    candidates = reached | (nearest & (hits == 0)[:, None])
+    flat = xp.nonzero(xp.reshape(candidates, (-1,)))[0]
     box = np.stack([model.low, model.high], axis=1)
-    keep = thin(_unit(to_host(ends.points)[flat], box), group, spacing)
-    points, residual = rows_of(ends.points, flat[keep]), rows_of(ends.residual, flat[keep])
+    if spacing > 0:
+        near = _unit(to_host(xp.take(ends.points, flat, axis=0)), box)
+        flat = xp.take(flat, from_host(thin(near, to_host(flat) // n, spacing), xp, **whole), axis=0)
+    points, residual = xp.take(ends.points, flat, axis=0), xp.take(ends.residual, flat, axis=0)
     low, high = model.box()
     active = ((points <= low) | (points >= high)) & (low < high)
-    index = from_host(group[keep], model.xp, device=device_of(points), dtype="int64")
-    statuses = tuple(
-        _status(int(k), ends.way.shape[1], int(way[best])) for k, way, best in zip(hits, ends.way, nearest, strict=True)
-    )
-    flat_residual = residual[:, 0] if targets.shape[1] == 1 else residual
-    return Inversion(points, index, flat_residual, active, statuses, tuple(int(k) for k in hits), box)
+    counts, ways = to_host(xp.stack([hits, best])).tolist()
+    statuses = tuple(_status(k, n, way) for k, way in zip(counts, ways, strict=True))
+    flat_residual = residual[:, 0] if residual.shape[1] == 1 else residual
+    return Inversion(points, flat // n, flat_residual, active, statuses, tuple(counts), box)
 
 
 def _status(hits: int, n: int, best: int) -> InversionStatus:

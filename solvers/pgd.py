@@ -5,18 +5,23 @@ far fixed, the new one minimises ``J(u + w) = a(u + w, u + w) - 2 f(u + w)`` ove
 fixed-point iteration over the axes. Without updates the modes are never touched again, and the error falls slowly with
 their number. With updates, all modes are improved together after each enrichment: Galerkin's method for all functions
 of one axis, axis by axis (Nouy, Comput. Methods Appl. Mech. Engrg. 199, 2010), which is one sweep of ALS.
+
+In a sweep no array leaves the device or comes to it. What is read are numbers: for each axis one to judge its solution
+(`solve_axis`), and for each pass what it gained, with the other terms of the functional.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, Namespace, device_of, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, Namespace, device_of, from_host, namespace
 from sepnet.solvers.als import AlternatingLeastSquares
 from sepnet.solvers.axis_systems import solve_axis
+from sepnet.solvers.on_device import beside, read
 from sepnet.solvers.record import State
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 
@@ -92,7 +97,8 @@ class GreedyEnrichment:
         self.update, self.passes, self.change = update, passes, change
         self.factors: list[Array] = []
         self._rng = np.random.default_rng(seed)
-        self._pending = 0
+        # Modes to begin from, one for each that was asked for, all axes in one column.
+        self._drawn: list[Array] = []
         # A times the modes per axis, (N, J, R); a(u, u) and f(u), and both without the last mode.
         self._applied: list[Array] = []
         self._state = self._before = (0.0, 0.0)
@@ -100,11 +106,11 @@ class GreedyEnrichment:
     @property
     def rank(self) -> int:
         """Number of modes, those that the next sweep will compute included."""
-        return self._pending + (int(self.factors[0].shape[1]) if self.factors else 0)
+        return len(self._drawn) + (int(self.factors[0].shape[1]) if self.factors else 0)
 
     def start(self, factors: Sequence[Array]) -> None:
         """Begin from given modes."""
-        self._pending = 0
+        self._drawn = []
         self._take(factors, (self.matrix.energy(factors), self.load.inner(factors)))
         earlier = [f[:, :-1] for f in factors]
         self._before = (self.matrix.energy(earlier), self.load.inner(earlier))
@@ -116,7 +122,13 @@ class GreedyEnrichment:
 
     def grow(self, columns: int) -> None:
         """Ask for more modes; the next sweep computes them, one after the other."""
-        self._pending += columns
+        like = self.matrix.axes[0].values
+        xp: Namespace = namespace(like)
+        rows = sum(axis.size for axis in self.matrix.axes)
+        # From the host's generator, so that every library starts from the same modes; not in a sweep.
+        for _ in range(columns):
+            drawn = self._rng.standard_normal((rows, 1))
+            self._drawn.append(from_host(drawn, xp, device=device_of(like), dtype=like.dtype))
 
     def present(self) -> tuple[float, float]:
         """Return ``a(u, u)`` and ``f(u)`` of the modes so far."""
@@ -124,23 +136,22 @@ class GreedyEnrichment:
 
     def state(self) -> State:
         """Return all that the next sweep depends on."""
-        numbers = {"random": self._rng.bit_generator.state, "pending": self._pending}
+        numbers: dict[str, Any] = {"random": self._rng.bit_generator.state}
         numbers |= {"state": list(self._state), "before": list(self._before)}
         # Computed anew, all modes at once, the products would differ in the last bit.
-        arrays = {"factors": self.factors, "applied": self._applied}
-        return State({name: [to_host(a) for a in parts] for name, parts in arrays.items()}, numbers)
+        arrays = {"factors": list(self.factors), "applied": list(self._applied), "drawn": list(self._drawn)}
+        return State(arrays, numbers)
 
     def restore(self, state: State) -> None:
         """Go back to a state; what follows is the same to the last bit."""
         like = self.matrix.axes[0].values
-        xp, home = namespace(like), {"device": device_of(like), "dtype": like.dtype}
-        self.factors, self._applied = (
-            [from_host(a, xp, **home) for a in state.arrays[name]] for name in ("factors", "applied")
+        self.factors, self._applied, self._drawn = (
+            [beside(a, like) for a in state.arrays.get(name, [])] for name in ("factors", "applied", "drawn")
         )
         energy, work = state.numbers["state"]
         self._state = (energy, work)
         energy, work = state.numbers["before"]
-        self._before, self._pending = (energy, work), state.numbers["pending"]
+        self._before = (energy, work)
         self._rng.bit_generator.state = state.numbers["random"]
 
     def balanced(self) -> list[Array]:
@@ -158,12 +169,11 @@ class GreedyEnrichment:
         energy, work : float
             ``a(u, u)`` and ``f(u)``.
         """
-        if self._pending:
-            for _ in range(self._pending):
-                self._enrich(self._random_mode())
+        if self._drawn:
+            while self._drawn:
+                self._enrich(self._split(self._drawn.pop(0)))
                 if self.update and int(self.factors[0].shape[1]) > 1:
                     self._update()
-            self._pending = 0
         elif self.update:
             self._update()
         elif self.factors:
@@ -174,13 +184,10 @@ class GreedyEnrichment:
             self._enrich(mode)
         return self._state
 
-    def _random_mode(self) -> list[Array]:
-        like = self.matrix.axes[0].values
-        xp: Namespace = namespace(like)
-        return [
-            from_host(self._rng.standard_normal((a.size, 1)), xp, device=device_of(like), dtype=like.dtype)
-            for a in self.matrix.axes
-        ]
+    def _split(self, drawn: Array) -> list[Array]:
+        """Return the columns of the axes from all in one."""
+        ends = np.cumsum([0, *(axis.size for axis in self.matrix.axes)]).tolist()
+        return [drawn[a:b, :] for a, b in itertools.pairwise(ends)]
 
     def _update(self) -> None:
         if not self._state[0] > 0.0:  # every mode is zero: ALS has no direction to start from
@@ -225,11 +232,12 @@ class _Enrichment:
         xp = namespace(mode[0])
         self.mode = []
         for column in mode:
-            norm = float(xp.linalg.vector_norm(column))
+            norm = xp.linalg.vector_norm(column)
             # a mode that vanished starts again
-            self.mode.append(column / norm if norm > 0.0 else xp.ones_like(column))
-        self.scale = 0.0
+            self.mode.append(_direction(xp, column, norm, xp.ones_like(column)))
+        self.scale: Array = None
         self.energy = self.mixed = self.work = 0.0
+        self._terms: tuple[Array, ...] = ()
         self.grams = [self._gram(i) for i in range(len(mode))]
         self.values = [load @ column for load, column in zip(self.load.vectors, self.mode, strict=True)]
 
@@ -255,6 +263,7 @@ class _Enrichment:
             self._solve(i, around, loads[i].around(load_left, load_right.pop()))
             left = steps[i].left(left, self.grams[i])
             load_left = loads[i].left(load_left, self.values[i])
+        self.energy, self.mixed, self.work = read(*self._terms)
         return self.energy
 
     def _solve(self, i: int, around: Array, load_around: Array) -> None:
@@ -268,16 +277,20 @@ class _Enrichment:
             fixed = xp.reshape(self.old[i], (n, j * rank)) @ xp.reshape(around[:, 0, :rank], (j * rank, 1))
         weights = around[:, :, rank:]
         column = solve_axis(axis, weights, load - fixed)
-        self.work, self.mixed = float(xp.sum(load * column)), float(xp.sum(fixed * column))
-        self.scale = float(xp.linalg.vector_norm(column))
-        if self.scale > 0.0:
-            self.mode[i] = column / self.scale
-        # nothing is left to gain else: the direction stays, or the systems of the other axes would be singular
+        self.scale = xp.linalg.vector_norm(column)
+        # where nothing is left to gain the direction stays, or the systems of the other axes would be singular
+        self.mode[i] = _direction(xp, column, self.scale, self.mode[i])
         self.grams[i] = self._gram(i)
         self.values[i] = self.load.vectors[i] @ self.mode[i]
-        self.energy = self.scale**2 * float(xp.sum(self.grams[i][:, :, rank:] * weights))
+        energy = self.scale**2 * xp.sum(self.grams[i][:, :, rank:] * weights)
+        self._terms = (energy, xp.sum(fixed * column), xp.sum(load * column))
 
     def balanced(self) -> list[Array]:
         """Return the mode with its size spread evenly over the axes."""
         share = self.scale ** (1.0 / len(self.mode))
         return [column * share for column in self.mode]
+
+
+def _direction(xp: Namespace, column: Array, norm: Array, other: Array) -> Array:
+    """Return the column divided by its norm, or another one where that is zero."""
+    return xp.where(norm > 0.0, column / xp.where(norm > 0.0, norm, xp.ones_like(norm)), other)

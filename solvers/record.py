@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, final
 
-import numpy as np
+from sepnet.backends.arrays import Array
 
 __all__ = ["Record", "Saved", "State", "Status"]
 
@@ -35,9 +35,13 @@ class Record(NamedTuple):
 @final
 @dataclass(frozen=True)
 class State:
-    """What an iteration needs to go on: host arrays by name, and numbers and texts that JSON knows."""
+    """What an iteration needs to go on: arrays by name, and numbers and texts that JSON knows.
 
-    arrays: dict[str, list[np.ndarray]]
+    The arrays are those of the iteration, which writes into none of them, so that to keep a state costs nothing. They
+    are copied to the host when a file is written; those read from a file are on the host.
+    """
+
+    arrays: dict[str, list[Array]]
     numbers: dict[str, Any]
 
 
@@ -47,5 +51,5 @@ class Saved:
     """What a run needs to go on: its history, the best iterate, and the states of its iterations in order of use."""
 
     history: tuple[Record, ...]
-    best: tuple[float, list[np.ndarray]]
+    best: tuple[float, list[Array]]
     states: tuple[State, ...]

@@ -10,8 +10,9 @@ from typing import Any, Protocol, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, device_of, from_host, namespace, to_host
+from sepnet.backends.arrays import Array
 from sepnet.solvers.axis_systems import NotPositiveDefiniteError
+from sepnet.solvers.on_device import beside
 from sepnet.solvers.progress import Progress
 from sepnet.solvers.record import Record, Saved, State, Status
 
@@ -178,18 +179,13 @@ class Run:
             for known, state in zip(self._iterations, saved.states, strict=True):
                 known.restore(state)
             like = iteration.balanced()[0]
-            xp = namespace(like)
-            parts = [from_host(p, xp, device=device_of(like), dtype=like.dtype) for p in saved.best[1]]
-            self.best = (saved.best[0], parts)
+            self.best = (saved.best[0], [beside(p, like) for p in saved.best[1]])
         return record.residual
 
     def _save(self) -> Saved:
         residual, parts = self.best if self.best is not None else (float("inf"), [])
-        return Saved(
-            tuple(self.history),
-            (residual, [to_host(p) for p in parts]),
-            tuple(iteration.state() for iteration in self._iterations),
-        )
+        states = tuple(iteration.state() for iteration in self._iterations)
+        return Saved(tuple(self.history), (residual, list(parts)), states)
 
     def outcome(self, strategy: Callable[[], None], tol: float) -> Outcome:
         """Carry out a strategy to its end, whatever that is.

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from sepnet.backends.arrays import Namespace
+from sepnet.backends.availability import require_cupy
 from sepnet.backends.threads import one_blas_thread
 from sepnet.coefficients import Source
 from sepnet.forms import LinearForm
@@ -178,7 +179,8 @@ def resume(
     ('INTERRUPTED', 'MESH_LIMITED')
     """
     stored = read_checkpoint(path)
-    given = stored.options | {"xp": import_module(stored.options["xp"])}
+    library = stored.options["xp"]
+    given = stored.options | {"xp": require_cupy() if library == "cupy" else import_module(library)}
     options = Options.checked(stored.problem, **given, checkpoint=path, progress=progress, callback=callback)
     with one_blas_thread():
         return _solve_all(stored.problem, [stored.problem], options, stored)[0]

@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import final
 
 from sepnet.backends.arrays import Array, eps, namespace
+from sepnet.solvers.on_device import read
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 
 __all__ = ["Tangent"]
@@ -83,8 +84,8 @@ class Tangent:
             self.gradient.append(axis.times(self.weights[i], factor) - loads)
             if i == 0:
                 energies, works = self._grams[0] * self.weights[0], loads * factor
-        self.energy, self.work = float(xp.sum(energies)), float(xp.sum(works))
-        size = float(xp.sum(xp.abs(energies))) + 2.0 * float(xp.sum(xp.abs(works)))
+        sizes = xp.sum(xp.abs(energies)) + 2.0 * xp.sum(xp.abs(works))
+        self.energy, self.work, size = read(xp.sum(energies), xp.sum(works), sizes)
         self.noise = NOISE * eps(factors[0].dtype, xp) * size
 
     @property

@@ -11,6 +11,11 @@ energy never increases but by what truncation is allowed. Between two steps the 
 
 Sweeps go from the left to the right and back in turn. A sweep from the right is one from the left on the mirror image
 of everything, so only that is written down.
+
+In a sweep no array leaves the device or comes to it, but for the random start of the residual's train when its ranks
+grow. What is read are numbers: at every core one to judge its solution (`solve_axis`), or one pair for each iteration
+of conjugate gradients; one or two for each rank that is tried in rounding, the logarithm of the rank of them; one to
+see whether a residual is left to enrich with; ``a(u, u)`` and ``f(u)`` at the end.
 """
 
 from __future__ import annotations
@@ -21,8 +26,9 @@ from typing import Any, final
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, device_of, from_host, namespace, to_host
+from sepnet.backends.arrays import Array, device_of, from_host, namespace
 from sepnet.solvers.automaton import build_automaton
+from sepnet.solvers.on_device import beside, read
 from sepnet.solvers.record import State
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 from sepnet.solvers.train_local import AxisStep, CoreSystem, carry, close, core_load, extend, extend_load
@@ -109,23 +115,28 @@ class TrainIteration:
         return self.cores
 
     def _random(self, sizes: Sequence[int], ranks: Sequence[int]) -> list[Array]:
-        shapes = zip(ranks[:-1], sizes, ranks[1:], strict=True)
-        return [from_host(self._rng.standard_normal(shape), self._xp, **self._home) for shape in shapes]
+        # From the host's generator, so that every library starts from the same cores: one copy.
+        shapes = list(zip(ranks[:-1], sizes, ranks[1:], strict=True))
+        ends = np.cumsum([0, *(prod(shape) for shape in shapes)]).tolist()
+        drawn = from_host(self._rng.standard_normal(ends[-1]), self._xp, **self._home)
+        return [self._xp.reshape(drawn[a:b], s) for a, b, s in zip(ends[:-1], ends[1:], shapes, strict=True)]
 
     def state(self) -> State:
         """Return all that the next sweep depends on."""
-        arrays = {name: [to_host(c) for c in cores] for name, cores in self._trains().items()}
-        return State(arrays, {"random": self._rng.bit_generator.state, "mirrored": self._mirrored, "order": self.order})
+        return State(
+            self._trains(), {"random": self._rng.bit_generator.state, "mirrored": self._mirrored, "order": self.order}
+        )
 
     def _trains(self) -> dict[str, list[Array]]:
-        return {"cores": self._cores, "residual": self._residual}
+        return {"cores": list(self._cores), "residual": list(self._residual)}
 
     def restore(self, state: State) -> None:
         """Go back to a state; what follows is the same to the last bit."""
         if state.numbers["mirrored"] != self._mirrored:
             self._turn()
+        like = self.matrix.axes[0].values
         self._cores, self._residual = (
-            [from_host(c, self._xp, **self._home) for c in state.arrays.get(name, [])] for name in ("cores", "residual")
+            [beside(c, like) for c in state.arrays.get(name, [])] for name in ("cores", "residual")
         )
         self._rng.bit_generator.state = state.numbers["random"]
 
@@ -164,18 +175,18 @@ class TrainIteration:
         if columns > 0:
             self._follow(columns)
         frames = _Frames(self._steps, self._vectors, self._loads, self._cores, self._residual if columns > 0 else None)
-        energy = work = 0.0
         for i in range(d):
             system = CoreSystem(self._steps[i], frames.left, frames.right[i])
             load = core_load(self._vectors[i], self._loads[i], frames.load_left, frames.load_right[i])
             core = self._cores[i] = system.solve(load, self._cores[i])
             applied = system.apply(core)
-            work, energy = float(self._xp.sum(load * core)), float(self._xp.sum(applied * core))
+            values = (self._xp.sum(applied * core), self._xp.sum(load * core))
             if after_step is not None:
-                after_step(self.order[-1 - i] if self._mirrored else self.order[i], energy, work)
+                after_step(self.order[-1 - i] if self._mirrored else self.order[i], *read(*values))
             if i < d - 1:
                 self._split(i, system, load - applied, share, columns, rank, frames)
         self._turn()
+        energy, work = read(*values)
         return energy, work
 
     def present(self) -> tuple[float, float]:

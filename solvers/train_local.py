@@ -21,10 +21,12 @@ from typing import Any, final
 import numpy as np
 from scipy.linalg import lapack
 
-from sepnet.backends.arrays import Array, device_of, eps, is_numpy, namespace, to_host
+from sepnet.backends.arrays import Array, device_of, eps, is_numpy, namespace
 from sepnet.solvers.automaton import Transitions
 from sepnet.solvers.axis_matrices import AxisMatrices
 from sepnet.solvers.axis_systems import MESSAGE, NotPositiveDefiniteError, solve_axis
+from sepnet.solvers.block_band import inverted_factors
+from sepnet.solvers.on_device import read, rows
 
 __all__ = ["AxisStep", "CoreSystem", "carry", "close", "core_load", "extend", "extend_load"]
 
@@ -50,13 +52,15 @@ class AxisStep:
         return self.axis.chosen(self.moves.letter)
 
     @cached_property
-    def letters(self) -> np.ndarray:
-        """Number of the matrix of each move, on the host."""
-        return to_host(self.moves.letter)
+    def _mirror(self) -> AxisStep:
+        other = AxisStep(self.axis, self.moves.reversed())
+        # the same letters: the stack of matrices is made once, not in every sweep
+        other.__dict__.update(multiply=self.multiply, _mirror=self)
+        return other
 
     def reversed(self) -> AxisStep:
         """Return the step for the axes in reverse order."""
-        return AxisStep(self.axis, self.moves.reversed())
+        return self._mirror
 
 
 def carry(step: AxisStep, env: Array, core: Array) -> Array:
@@ -80,7 +84,7 @@ def carry(step: AxisStep, env: Array, core: Array) -> Array:
     _, n, e = (int(k) for k in core.shape)
     product = xp.reshape(xp.reshape(env, (states * a, b)) @ xp.reshape(core, (b, n * e)), (states, a, n, e))
     product = xp.reshape(xp.permute_dims(product, (0, 2, 1, 3)), (states, n, a * e))
-    applied = step.multiply(xp.take(product, step.moves.source, axis=0))
+    applied = step.multiply(rows(product, step.moves.source))
     total = step.moves.to_target @ xp.reshape(applied, (int(applied.shape[0]), n * a * e))
     return xp.reshape(total, (-1, n, a, e))
 
@@ -98,14 +102,14 @@ def close(carried: Array, right: Array) -> Array:
     """Close what `carry` returned (S', n, a, e) by a right environment (S', c, e): returns a core (a, n, c)."""
     xp = namespace(carried, right)
     states, n, a, e = (int(k) for k in carried.shape)
-    total = xp.sum(xp.matmul(xp.reshape(carried, (states, n * a, e)), right.mT), axis=0)
+    total = xp.sum(xp.matmul(xp.reshape(carried, (states, n * a, e)), xp.matrix_transpose(right)), axis=0)
     return xp.permute_dims(xp.reshape(total, (n, a, -1)), (1, 0, 2))
 
 
 def core_load(vectors: Array, moves: Transitions, left: Array, right: Array) -> Array:
     """Return the load of one core, shape (a, n, c), from vectors (J, n) and environments (S, a) and (S', c)."""
     xp = namespace(vectors, left, right)
-    pairs = xp.take(left, moves.source, axis=0)[:, :, None] * xp.take(right, moves.target, axis=0)[:, None, :]
+    pairs = rows(left, moves.source)[:, :, None] * rows(right, moves.target)[:, None, :]
     count, a, c = (int(k) for k in pairs.shape)
     total = vectors.T @ (moves.to_letter @ xp.reshape(pairs, (count, a * c)))
     return xp.permute_dims(xp.reshape(total, (-1, a, c)), (1, 0, 2))
@@ -116,9 +120,9 @@ def extend_load(vectors: Array, moves: Transitions, left: Array, core: Array) ->
     xp = namespace(vectors, left, core)
     a, n, c = (int(k) for k in core.shape)
     values = vectors @ xp.reshape(xp.permute_dims(core, (1, 0, 2)), (n, a * c))
-    values = xp.reshape(xp.take(values, moves.letter, axis=0), (-1, a, c))
-    rows = xp.matmul(xp.take(left, moves.source, axis=0)[:, None, :], values)[:, 0, :]
-    return moves.to_target @ rows
+    values = xp.reshape(rows(values, moves.letter), (-1, a, c))
+    carried = xp.matmul(rows(left, moves.source)[:, None, :], values)[:, 0, :]
+    return moves.to_target @ carried
 
 
 @final
@@ -142,8 +146,7 @@ class CoreSystem:
 
     def energy(self, core: Array) -> float:
         """Return ``<X, H X>``."""
-        xp = namespace(core)
-        return float(xp.sum(core * self.apply(core)))
+        return float(namespace(core).sum(core * self.apply(core)))
 
     def solve(self, load: Array, guess: Array) -> Array:
         """Solve ``H X = F``; large systems only until the error of `guess` has fallen to about a hundredth.
@@ -166,24 +169,26 @@ class CoreSystem:
     def _scaled(self, load: Array, core: Array) -> Array:
         """Scale so that energy and work agree: the best multiple, and the identity ``a(u, u) = f(u)``."""
         xp = namespace(core)
-        energy, work = self.energy(core), float(xp.sum(load * core))
-        return core * (work / energy) if energy > 0 else core
+        energy, work = xp.sum(core * self.apply(core)), xp.sum(load * core)
+        one = xp.ones_like(energy)
+        return core * xp.where(energy > 0.0, work / xp.where(energy > 0.0, energy, one), one)
 
     def _weights(self) -> Array:
-        """Return the products of the environments summed for each matrix, (J, a c, a c)."""
+        """Return the products of the environments summed for each matrix, (J, a c, a c).
+
+        All moves are multiplied for each matrix, though most have another one: a letter at a time, with a tenth of the
+        multiplications, took eight launches for each letter, and all this is a hundredth of the factorisation.
+        """
         xp = namespace(self.left, self.right)
         moves, a, c = self.step.moves, int(self.left.shape[1]), int(self.right.shape[1])
-        left, right = xp.take(self.left, moves.source, axis=0), xp.take(self.right, moves.target, axis=0)
-        parts = []
-        for j in range(self.step.axis.count):
-            weighted = left * moves.to_letter[j, :][:, None, None]
-            chosen = [int(m) for m in np.flatnonzero(self.step.letters == j)]
-            rows = xp.asarray(chosen, dtype=moves.letter.dtype, device=moves.letter.device)
-            one = xp.reshape(xp.take(weighted, rows, axis=0), (len(chosen), a * a))
-            two = xp.reshape(xp.take(right, rows, axis=0), (len(chosen), c * c))
-            block = xp.permute_dims(xp.reshape(one.T @ two, (a, a, c, c)), (0, 2, 1, 3))
-            parts.append(xp.reshape(block, (a * c, a * c)))
-        return xp.stack(parts, axis=0)
+        left, right = rows(self.left, moves.source), rows(self.right, moves.target)
+        one, two = xp.reshape(left, (-1, a * a)), xp.reshape(right, (-1, c * c))
+        if a <= c:
+            one, two = moves.to_letter[:, :, None] * one, two[None, :, :]
+        else:
+            one, two = one[None, :, :], moves.to_letter[:, :, None] * two
+        blocks = xp.reshape(xp.matmul(xp.matrix_transpose(one), two), (-1, a, a, c, c))
+        return xp.reshape(xp.permute_dims(blocks, (0, 1, 3, 2, 4)), (-1, a * c, a * c))
 
     # --- conjugate gradients ------------------------------------------------------------------------------------
 
@@ -193,34 +198,34 @@ class CoreSystem:
         x = guess
         residual = load - self.apply(x)
         z = precondition(residual)
-        direction, size = z, float(xp.sum(residual * z))
-        goal = ACCURACY**2 * size
-        for _ in range(MOST_ITERATIONS):
+        direction, square = z, xp.sum(residual * z)
+        (first,) = read(square)
+        for _ in range(MOST_ITERATIONS if first > 0.0 else 0):  # the preconditioner is definite: nothing is left over
+            # Carried out before it is known whether it is sound: so an iteration waits once for the device, not twice.
             applied = self.apply(direction)
-            curvature = float(xp.sum(direction * applied))
-            if not size > 0.0:  # the preconditioner is definite: nothing is left over
-                break
+            bend = xp.sum(direction * applied)
+            length = square / xp.where(bend > 0.0, bend, xp.ones_like(bend))
+            further, left_over = x + length * direction, residual - length * applied
+            z = precondition(left_over)
+            following = xp.sum(left_over * z)
+            curvature, size = read(bend, following)
             if not curvature > 0.0:
                 noise = eps(load.dtype, xp) * float(xp.linalg.vector_norm(direction) * xp.linalg.vector_norm(applied))
                 if curvature >= -noise:
                     break
                 raise NotPositiveDefiniteError(MESSAGE)
-            x = x + (size / curvature) * direction
-            residual = residual - (size / curvature) * applied
-            z = precondition(residual)
-            last, size = size, float(xp.sum(residual * z))
-            if size <= goal:
+            x, residual = further, left_over
+            if not size > ACCURACY**2 * first:
                 break
-            direction = z + (size / last) * direction
+            direction, square = z + (following / square) * direction, following
         return x
 
     def _preconditioner(self) -> Callable[[Array], Array]:
         """Return the inverse of H with the environments reduced to their diagonals in the frames of its traces."""
         xp = namespace(self.left, self.right)
         moves = self.step.moves
-        trace = _trace(xp, self.step.axis.dense())
-        sums = xp.sum(moves.to_letter, axis=0) * xp.take(trace, moves.letter, axis=0)
-        left, right = xp.take(self.left, moves.source, axis=0), xp.take(self.right, moves.target, axis=0)
+        sums = xp.sum(moves.to_letter, axis=0) * rows(self.step.axis.traces, moves.letter)
+        left, right = rows(self.left, moves.source), rows(self.right, moves.target)
         turn_left = _eigenvectors(xp, left, sums * _trace(xp, right))
         turn_right = _eigenvectors(xp, right, sums * _trace(xp, left))
         one = xp.sum(turn_left[None, :, :] * xp.matmul(left, turn_left), axis=1)
@@ -248,7 +253,7 @@ def _trace(xp: Any, stack: Array) -> Array:
 def _eigenvectors(xp: Any, stack: Array, weights: Array) -> Array:
     """Return the eigenvectors of the symmetric part of a weighted sum of matrices."""
     total = xp.sum(weights[:, None, None] * stack, axis=0)
-    return xp.linalg.eigh((total + total.mT) / 2)[1]
+    return xp.linalg.eigh((total + xp.matrix_transpose(total)) / 2)[1]
 
 
 def _pair_systems(axis: AxisMatrices, weights: Array) -> Callable[[Array], Array]:
@@ -264,23 +269,14 @@ def _pair_systems(axis: AxisMatrices, weights: Array) -> Callable[[Array], Array
     )
     ridge = RIDGE * eps(weights.dtype, xp)
     while ridge < 1.0:
-        lower = _cholesky(xp, matrices + ridge * scale)
-        if lower is not None:
-            # As a preconditioner the explicit inverse is as good as a substitution, and every namespace has it; that of
-            # the factor, since the product of two halves is definite whatever their round-off.
-            half = xp.linalg.inv(lower)
-            return lambda f: xp.matmul(half.mT, xp.matmul(half, f[:, :, None]))[:, :, 0]
+        # As a preconditioner the explicit inverse is as good as a substitution, and every namespace has it; that of the
+        # factor, since the product of two halves is definite whatever their round-off.
+        half, sound = inverted_factors(matrices + ridge * scale)
+        if bool(sound):
+            turned = xp.matrix_transpose(half)
+            return lambda f: xp.matmul(turned, xp.matmul(half, f[:, :, None]))[:, :, 0]
         ridge *= GROWTH
     raise NotPositiveDefiniteError(MESSAGE)
-
-
-def _cholesky(xp: Any, matrices: Array) -> Array:
-    """Return the factors of a stack of matrices, or None if one of them is not positive definite."""
-    try:
-        lower = xp.linalg.cholesky(matrices)
-    except (RuntimeError, ValueError, np.linalg.LinAlgError):
-        return None
-    return lower if bool(xp.all(xp.isfinite(lower))) else None
 
 
 def _pair_bands(axis: AxisMatrices, weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

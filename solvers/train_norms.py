@@ -6,19 +6,20 @@ rank of u) plus rank of f, exactly. Its norm by QR factorisations sees what the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import exp, hypot, log, sqrt
+from collections.abc import Callable, Sequence
+from math import exp, hypot, sqrt
 from typing import Any, final
 
 import numpy as np
 
-from sepnet.backends.arrays import to_host
+from sepnet.backends.arrays import Array, Namespace, as_namespace, device_of, from_host, namespace
 from sepnet.functions.trains import add_trains, cp_to_train, scale, train_norm
 from sepnet.operators import Operator
 from sepnet.solvers.assembly import AxisAssembler, assemblers
-from sepnet.solvers.automaton import Automaton, build_automaton
+from sepnet.solvers.automaton import Automaton, Transitions, build_automaton
 from sepnet.solvers.kronecker_sum import KroneckerSum
 from sepnet.solvers.lifting import separable_values
+from sepnet.solvers.on_device import read, rows
 from sepnet.solvers.separable import SeparableMatrix, SeparableVector
 from sepnet.solvers.system import System, applied
 from sepnet.spaces import TensorSpace
@@ -99,7 +100,7 @@ def multiplied(
 
 @final
 class TrainDualNorm:
-    """Measures ``||A u - b||`` of a train u in the dual norm of a Kronecker sum (host).
+    """Measures ``||A u - b||`` of a train u in the dual norm of a Kronecker sum, in float64 where the cores are.
 
     Parameters
     ----------
@@ -109,37 +110,53 @@ class TrainDualNorm:
         A and b, on the host.
     order : sequence of int
         The order of the axes along the train.
+    xp, device : optional
+        Where the cores are; NumPy by default.
     """
 
     def __init__(
-        self, riesz: KroneckerSum, matrix: SeparableMatrix, load: SeparableVector, order: Sequence[int]
+        self,
+        riesz: KroneckerSum,
+        matrix: SeparableMatrix,
+        load: SeparableVector,
+        order: Sequence[int],
+        xp: Namespace = None,
+        device: object = None,
     ) -> None:
         weights, exponents = riesz.exponentials(CLOSE)
+        space = as_namespace(xp)
+
+        def put(host: np.ndarray) -> Array:
+            return from_host(host, space, device=device, dtype="int64" if host.dtype.kind == "i" else "float64")
+
         self._weights = weights * np.exp(-riesz.low * exponents)
-        self._roots = [np.exp(-0.5 * np.outer(exponents, riesz.values[k])) for k in order]
-        self._matrix = build_automaton(
-            matrix.index[:, order], matrix.weights, tuple(matrix.axes[k].count for k in order)
-        )
-        self._letters = [
-            [riesz.vectors[k].T @ matrix.axes[k].sparse(j) for j in range(matrix.axes[k].count)] for k in order
+        self._device_weights = put(self._weights)
+        self._roots = [put(np.exp(-0.5 * np.outer(exponents, riesz.values[k]))) for k in order]
+        moves = build_automaton(matrix.index[:, order], matrix.weights, tuple(matrix.axes[k].count for k in order))
+        self._images = [
+            _Image(
+                np.stack([riesz.vectors[k].T @ matrix.axes[k].sparse(j) for j in range(matrix.axes[k].count)]), m, put
+            )
+            for k, m in zip(order, moves.steps, strict=True)
         ]
         vectors = [riesz.vectors[k].T @ load.vectors[k].T for k in order]
         automaton = build_automaton(load.index[:, order], load.weights, tuple(v.shape[1] for v in vectors))
         ones = [np.ones((1, 1, 1)) for _ in order]
-        self._load = multiplied(automaton, [[v[:, [j]] for j in range(v.shape[1])] for v in vectors], ones)
+        cores = multiplied(automaton, [[v[:, [j]] for j in range(v.shape[1])] for v in vectors], ones)
+        self._load = [put(core) for core in cores]
         self.reference = self._norm(self._load)
 
-    def _norm(self, cores: Sequence[np.ndarray]) -> float:
+    def _norm(self, cores: Sequence[Array]) -> float:
         total = 0.0
         for q, weight in enumerate(self._weights):
-            damped = [root[q][None, :, None] * core for root, core in zip(self._roots, cores, strict=True)]
-            total += weight * train_norm(damped) ** 2
+            damped = [root[q, :][None, :, None] * core for root, core in zip(self._roots, cores, strict=True)]
+            total += float(weight) * train_norm(damped) ** 2
         return sqrt(total)
 
     def measure(self, cores: Sequence[Any]) -> float:
-        """Return the dual norm of ``A u - b`` over that of b."""
-        hosts = [to_host(c).astype(np.float64) for c in cores]
-        image = multiplied(self._matrix, self._letters, hosts)
+        """Return the dual norm of ``A u - b`` over that of b; reads one number, or some for every axis below 1e-7."""
+        xp = namespace(*cores)
+        image = [i.of(xp.astype(c, xp.float64)) for i, c in zip(self._images, cores, strict=True)]
         residual = add_trains(image, scale(self._load, -1.0))
         # Products instead of factorisations take a seventh of the time, and see the residual as long as its square is
         # not round-off of the squares of what is subtracted.
@@ -148,15 +165,57 @@ class TrainDualNorm:
             return sqrt(square)
         return self._norm(residual) / self.reference
 
-    def _square(self, cores: Sequence[np.ndarray]) -> float:
+    def _square(self, cores: Sequence[Array]) -> float:
         """Return the square of `_norm` by inner products."""
-        gram, size = np.ones((self._weights.size, 1, 1)), 0.0
+        xp = namespace(*cores)
+        gram = xp.ones_like(self._device_weights)[:, None, None]
+        size = xp.zeros_like(self._device_weights[0])
         for root, core in zip(self._roots, cores, strict=True):
-            r, n, s = core.shape
-            half = (gram @ core.reshape(r, n * s)).reshape(-1, r, n, s) * (root**2)[:, None, :, None]
-            gram = core.reshape(r * n, s).T @ half.reshape(-1, r * n, s)
-            largest = float(np.abs(gram).max())
-            if largest == 0.0:
-                return 0.0
-            gram, size = gram / largest, size + log(largest)
-        return max(float(self._weights @ gram[:, 0, 0]), 0.0) * exp(size)
+            r, n, s = (int(k) for k in core.shape)
+            half = xp.reshape(xp.matmul(gram, xp.reshape(core, (r, n * s))), (-1, r, n, s))
+            half = xp.reshape(half * (root * root)[:, None, :, None], (-1, r * n, s))
+            gram = xp.matmul(xp.reshape(core, (r * n, s)).T, half)
+            largest = xp.max(xp.abs(gram))
+            largest = xp.where(largest == 0.0, xp.ones_like(largest), largest)
+            gram, size = gram / largest, size + xp.log(largest)
+        total, exponent = read(xp.sum(self._device_weights * gram[:, 0, 0]), size)
+        return max(total, 0.0) * exp(exponent)
+
+
+@final
+class _Image:
+    """One core of ``A u``, ranks (states x rank of u), from that of u.
+
+    Every pair of states has the sum of few moves, mostly one or none: as many products of the core with a matrix are
+    picked for each pair as the pair with the most moves has, some with weight zero.
+    """
+
+    def __init__(self, letters: np.ndarray, moves: Transitions, put: Callable[[np.ndarray], Array]) -> None:
+        self._letters, (before, after) = put(letters), moves.states
+        self._states = (before, after)
+        pairs: dict[int, list[tuple[int, float]]] = {}
+        weights = moves.to_letter.sum(axis=0)
+        for s, j, t, w in zip(moves.source, moves.letter, moves.target, weights, strict=True):
+            pairs.setdefault(int(s) * after + int(t), []).append((int(j), float(w)))
+        most = max(map(len, pairs.values()), default=0)
+        self._picks = []
+        for k in range(most):
+            letter, weight = np.zeros(before * after, dtype=np.int64), np.zeros(before * after)
+            for pair, chosen in pairs.items():
+                if k < len(chosen):
+                    letter[pair], weight[pair] = chosen[k]
+            self._picks.append((put(letter), put(weight)))
+
+    def of(self, core: Array) -> Array:
+        """Return the core of A u."""
+        xp = namespace(core)
+        a, n, c = (int(k) for k in core.shape)
+        count, m, _ = (int(k) for k in self._letters.shape)
+        flat = xp.reshape(xp.permute_dims(core, (1, 0, 2)), (n, a * c))
+        products = xp.reshape(xp.reshape(self._letters, (count * m, n)) @ flat, (count, m * a * c))
+        before, after = self._states
+        image = xp.zeros((before * after, m * a * c), dtype=core.dtype, device=device_of(core))
+        for letter, weight in self._picks:
+            image = image + weight[:, None] * rows(products, letter)
+        image = xp.permute_dims(xp.reshape(image, (before, after, m, a, c)), (0, 3, 2, 1, 4))
+        return xp.reshape(image, (before * a, m, after * c))

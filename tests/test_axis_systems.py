@@ -8,6 +8,7 @@ from solver_support import EPS, matrix_of, ratio
 from support import dev_size
 
 import sepnet as sn
+from sepnet.solvers import block_band
 from sepnet.solvers.axis_systems import GROWTH, RIDGE, NotPositiveDefiniteError, factorise_axis, solve_axis
 
 AXES = {
@@ -105,6 +106,25 @@ def test_every_namespace(xp, kind):
     H = system(axis, weights)
     # rounding weights, load and matrices to the dtype changes H and b by eps each: 2 more than a solver may
     check_solution(H, host.ravel(), load.ravel(), xp.eps)
+
+
+@pytest.mark.parametrize("kind", ["banded", "linear", "cyclic", "legendre"])
+def test_the_way_of_a_device(xp, kind, monkeypatch):
+    # as on a device, but for the size of the blocks: several of them, and the inverses of their factors
+    monkeypatch.setattr(block_band, "on_host", lambda array: False)
+    monkeypatch.setattr(block_band, "DEVICE_ROWS", 1)
+    monkeypatch.setattr(block_band, "FEW", 1)
+    axis = stack(AXES[kind])
+    rng = np.random.default_rng(3)
+    weights, load = positive(rng, axis.count, 3, spread=0.5), rng.standard_normal((axis.size, 3))
+    moved = axis.to(xp.xp, xp.device, xp.dtype)
+    H = system(axis, weights)
+    many = factorise_axis(moved, xp.asarray(weights))
+    for x in (solve_axis(moved, xp.asarray(weights), xp.asarray(load)), many(xp.asarray(load))):
+        check_solution(H, np.asarray(_host(x), dtype=np.float64).ravel(), load.ravel(), xp.eps)
+    indefinite = xp.asarray(np.stack([np.array([[1.0, 1.2], [1.2, 1.0]])] * axis.count))
+    with pytest.raises(NotPositiveDefiniteError):
+        solve_axis(moved, indefinite, xp.asarray(np.ones((axis.size, 2))))
 
 
 def _host(array):
