@@ -7,6 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+# Before NumPy is loaded: the matrices here are small, and a pool of threads a library waits for itself longer than it
+# works, see sepnet.backends.threads. Processes started by tests inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

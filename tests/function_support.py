@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from support import Backend
 
 import sepnet as sn
 from sepnet.backends.arrays import to_host
+from sepnet.bases import Basis
 
 SPACES = {
     "splines": sn.TensorSpace(
@@ -40,11 +43,23 @@ def random_points(space: sn.TensorSpace, n: int, seed: int = 1) -> np.ndarray:
     return low + (high - low) * np.random.default_rng(seed).random((n, space.dim))
 
 
+@lru_cache(maxsize=512)
+def _table(basis: Basis, data: bytes, order: int) -> np.ndarray:
+    found = basis.tabulate(np.frombuffer(data), order).toarray()
+    found.setflags(write=False)
+    return found
+
+
+def table(basis: Basis, points: np.ndarray, order: int = 0) -> np.ndarray:
+    """Values of the basis functions' derivatives at points of one axis, kept: the oracles ask for the same again."""
+    return _table(basis, points.astype(np.float64).tobytes(), order)
+
+
 def columns(u: sn.CP, points: np.ndarray, orders: tuple[int, ...]) -> np.ndarray:
     """The oracle: products over the axes of the columns' derivatives at the points, shape (n, R)."""
     total = np.ones((len(points), u.rank))
     for k, (basis, order) in enumerate(zip(u.space.bases, orders, strict=True)):
-        total *= basis.tabulate(points[:, k], order) @ to_host(u.factors[k]).astype(np.float64)
+        total *= table(basis, points[:, k], order) @ to_host(u.factors[k]).astype(np.float64)
     return total
 
 
@@ -58,7 +73,7 @@ def size(u: sn.CP, points: np.ndarray, orders: tuple[int, ...] | None = None) ->
     points = np.concatenate([points, random_points(u.space, 50)])
     total = np.ones((len(points), u.rank))
     for k, (basis, order) in enumerate(zip(u.space.bases, orders or (0,) * u.space.dim, strict=True)):
-        total *= abs(basis.tabulate(points[:, k], order)) @ abs(to_host(u.factors[k]).astype(np.float64))
+        total *= abs(table(basis, points[:, k], order)) @ abs(to_host(u.factors[k]).astype(np.float64))
     return float(total.sum(axis=1).max(initial=1e-300))
 
 

@@ -70,10 +70,10 @@ def on_grid(u: sn.CP, grid: Grid, **orders: int) -> np.ndarray:
         u.space.axes[name].values(points, orders.get(name, 0)) @ factor
         for (name, points), factor in zip(grid.points.items(), u.factors, strict=True)
     ]
-    total = np.zeros(grid.weights.shape)
-    for r in range(u.rank):
-        total += reduce(np.multiply.outer, [c[:, r] for c in columns])
-    return total
+    # the sum over the terms is one matrix product; term by term it cost a pass over the grid each
+    first, *others = columns
+    rest = reduce(lambda a, b: (a[:, None, :] * b).reshape(-1, u.rank), others, np.ones((1, u.rank)))
+    return (first @ rest.T).reshape(grid.weights.shape)
 
 
 def tabulated(space: sn.TensorSpace, grid: Grid, operator: Operator) -> np.ndarray:

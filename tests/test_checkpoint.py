@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -48,7 +47,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, problem, method, 
     options = {"method": method, "format": format, "rank": 4, "tol": 1e-9}
     whole = sn.solve(problem(), **options)
     sweeps = len(whole.history)
-    for stop in sorted({1, sweeps // 2} - {0}):
+    # a solve of the plume costs four of the wind's: it is stopped once
+    for stop in sorted({1, sweeps // 2} - {0}) if problem is wind else [sweeps // 2]:
         path = tmp_path / f"{stop}.h5"
         part = sn.solve(
             problem(), **options, checkpoint=path, checkpoint_every=0, callback=lambda r, n=stop: r.sweep == n
@@ -57,11 +57,17 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, problem, method, 
         live = []
         assert same(sn.resume(path, callback=lambda r, seen=live: seen.append(r.sweep)), whole)
         assert live == list(range(stop + 1, sweeps + 1))  # what was done is not done again
-        assert same(sn.resume(path), whole)  # a finished run comes back as it was
+        if problem is wind:
+            assert same(sn.resume(path), whole)  # a finished run comes back as it was
 
 
-def test_an_interrupt_in_the_middle_of_a_sweep_loses_that_sweep_only(tmp_path, monkeypatch):
-    whole, path, calls = sn.solve(plume(), rank=9), tmp_path / "run.h5", []
+@pytest.fixture(scope="module")
+def nine():
+    return sn.solve(plume(), rank=9)
+
+
+def test_an_interrupt_in_the_middle_of_a_sweep_loses_that_sweep_only(nine, tmp_path, monkeypatch):
+    path, calls = tmp_path / "run.h5", []
     original = als.solve_axis
 
     def interrupted(*arguments):
@@ -76,42 +82,78 @@ def test_an_interrupt_in_the_middle_of_a_sweep_loses_that_sweep_only(tmp_path, m
     assert part.status is Status.INTERRUPTED
     assert "interrupted" in part.message
     assert part.residual == pytest.approx(min(r.residual for r in part.history))  # measured once more, more exactly
-    assert same(sn.resume(path), whole)
+    assert same(sn.resume(path), nine)
 
 
 SCRIPT = """
+import os
+import signal
 import sys
 import numpy as np
 import sepnet as sn
 from sepnet.models import vsna
 
-case = vsna.advection_diffusion(cells={"x": 12, "y": 12, "z": 12, "t": 6, "omega": 3, "kappa": 1})
+cells, rank, last = map(int, sys.argv[3:])
+replace = os.replace
+
+
+def replaced(*paths):
+    global last
+    last -= 1
+    if last == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+
+
+os.replace = replaced
+case = vsna.advection_diffusion(
+    cells={"x": cells, "y": cells, "z": cells, "t": cells // 2, "omega": cells // 4, "kappa": 1}
+)
 bump = sn.apply(lambda s: np.cos(s), case.space.coordinates[0])  # a function that lives in this script only
 problem = sn.LeastSquares(case.problem.operator, source=0 * bump, initial={"t": case.problem.initial["t"] * bump})
-u = sn.solve(problem, rank=24, checkpoint=sys.argv[1], checkpoint_every=0.0).u
+u = sn.solve(problem, rank=rank, checkpoint=sys.argv[1], checkpoint_every=0.0).u
 np.savez(sys.argv[2], *u.arrays)
 """
 
 
+def start(folder, name, cells, rank, last=0):
+    """A process that writes a checkpoint after every sweep, and is killed before the `last` one takes its place."""
+    script = folder / "run.py"
+    script.write_text(SCRIPT)
+    arguments = [str(script), str(folder / f"{name}.h5"), str(folder / f"{name}.npz"), str(cells), str(rank), str(last)]
+    # Another order of hashes in every process.
+    environment = os.environ | {"PYTHONHASHSEED": str(random.Random(name).randrange(2**31))}
+    return subprocess.Popen([sys.executable, *arguments], env=environment)
+
+
+def test_a_process_killed_while_it_writes_is_resumed_to_the_same_bits(tmp_path, monkeypatch):
+    process = start(tmp_path, "killed", cells=6, rank=9, last=5)
+    # meanwhile the same in this process, to its end
+    arguments = ["run.py", str(tmp_path / "whole.h5"), str(tmp_path / "whole.npz"), "6", "9", "0"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(os, "replace", os.replace)  # to be put back
+    exec(SCRIPT, {})
+    assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed.npz").exists()
+    assert len(list(tmp_path.glob(".*.part"))) == 1  # it was about to take the place of the one before
+    path, seen = tmp_path / "killed.h5", []
+    u = sn.resume(path, callback=lambda record: seen.append(record.sweep)).u
+    assert seen[0] == 4  # the first of five is written before any sweep
+    with np.load(tmp_path / "whole.npz") as whole:
+        assert all(np.array_equal(a, whole[k]) for a, k in zip(u.arrays, whole.files, strict=True))
+
+
 def kill_and_resume(folder, delays):
     """Run a script to its end, then kill it at several moments; whatever was left must lead to the same bits."""
-    script = folder / "run.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-
-    def start(name):
-        arguments = [sys.executable, str(script), str(folder / f"{name}.h5"), str(folder / f"{name}.npz")]
-        # Another order of hashes in every process.
-        environment = os.environ | {"PYTHONHASHSEED": str(random.Random(name).randrange(2**31))}
-        return subprocess.Popen(arguments, env=environment)
-
+    size = {"cells": 12, "rank": 24}
     began = time.monotonic()
-    assert start("whole").wait() == 0
+    assert start(folder, "whole", **size).wait() == 0
     seconds = time.monotonic() - began
     with np.load(folder / "whole.npz") as stored:
         whole = [stored[k] for k in stored.files]
     resumed = 0
     for k, delay in enumerate(delays):
-        process, path = start(f"run{k}"), folder / f"run{k}.h5"
+        process, path = start(folder, f"run{k}", **size), folder / f"run{k}.h5"
         time.sleep(delay * seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -120,10 +162,6 @@ def kill_and_resume(folder, delays):
             u = sn.resume(path).u
             assert all(np.array_equal(a, b) for a, b in zip(u.arrays, whole, strict=True))
     return resumed
-
-
-def test_a_killed_process_is_resumed_to_the_same_bits(tmp_path):
-    assert kill_and_resume(tmp_path, [0.8]) <= 1
 
 
 @pytest.mark.slow
@@ -148,7 +186,7 @@ def test_it_is_written_when_the_time_has_come_and_at_the_end(tmp_path, monkeypat
     assert len(checkpoint.read_checkpoint(path).saved.history) == len(solution.history)
 
 
-def test_where_nothing_was_swept_the_run_begins_anew(tmp_path):
+def test_where_nothing_was_swept_the_run_begins_anew(nine, tmp_path):
     path = tmp_path / "run.h5"
 
     def stop(*_):
@@ -158,7 +196,7 @@ def test_where_nothing_was_swept_the_run_begins_anew(tmp_path):
         patch.setattr(als.AlternatingLeastSquares, "sweep", stop)
         with pytest.raises(RuntimeError, match="killed"):
             sn.solve(plume(), rank=9, checkpoint=path)
-    assert same(sn.resume(path), sn.solve(plume(), rank=9))
+    assert same(sn.resume(path), nine)
 
 
 def test_files_that_are_no_checkpoints(tmp_path):

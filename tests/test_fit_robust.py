@@ -17,7 +17,7 @@ def test_a_far_mean_costs_nothing(options: dict[str, object]) -> None:
     """Means up to 1e9 times the spread: the error is that without, or the round-off of the targets."""
     X = np.random.default_rng(0).random((1000, 3))
     near = sn.fit(X, smooth(X), **options).error  # type: ignore[arg-type]
-    for mean in (-50.0, 1e3, 1e6, 1e9):
+    for mean in (-50.0, 1e6, 1e9):
         fit = sn.fit(X, smooth(X) + mean, **options)  # type: ignore[arg-type]
         assert fit.error <= 3 * near + 1e-5 + 1e-15 * abs(mean)
         assert float(fit.u(X).mean()) == pytest.approx(float(smooth(X).mean()) + mean, abs=1e-3, rel=1e-14)
@@ -53,7 +53,7 @@ def test_a_constant_is_the_mean_where_the_axes_vanish() -> None:
     np.testing.assert_allclose(fit.u([[0.0, 0.5], [0.5, 0.5], [1.0, 1.0]]), 2.0)
 
 
-@pytest.mark.parametrize("seed", [5, 8, 10, 11])
+@pytest.mark.parametrize("seed", [5, 8, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (10, 11))])
 def test_a_product_without_main_effects_is_found_in_few_samples(seed: int) -> None:
     """A start of which the axes are constants sees nothing: some are tried."""
     X = np.random.default_rng(seed).random((150, 4))
@@ -62,7 +62,7 @@ def test_a_product_without_main_effects_is_found_in_few_samples(seed: int) -> No
     assert fit.inert == ("x2", "x3")
 
 
-@pytest.mark.parametrize("count", [200, 400])
+@pytest.mark.parametrize("count", [200, pytest.param(400, marks=pytest.mark.slow)])
 def test_pairs_are_not_held_back_by_the_additive_fit(count: int) -> None:
     """Its weights are large on axes that do nothing alone."""
     errors = []

@@ -327,7 +327,7 @@ assert not any(name.startswith("matplotlib") for name in sys.modules)
 import sepnet as sn
 from sepnet.models import vsna
 case = vsna.poisson_kan(4)
-plotting.save(plotting.gallery_figure(case, sn.solve(case.problem, rank=1).u), "u.png")
+plotting.save(plotting.gallery_figure(case, sn.project(1, case.space)), "u.png")
 plotting.animate(sn.project(1, case.space), "u.gif", over="y", frames=1)
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -18,6 +18,7 @@ def blocks(path):
 
 
 LISTINGS = (
+    "backends",
     "mathematics",
     "coming-from",
     "explain",

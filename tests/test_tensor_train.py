@@ -6,7 +6,7 @@ import pickle
 import h5py
 import numpy as np
 import pytest
-from function_support import SPACES, gauss, random_cp, random_points
+from function_support import SPACES, gauss, random_cp, random_points, table
 from hypothesis import given
 from hypothesis import strategies as st
 from support import dev_size
@@ -39,10 +39,10 @@ def product(u, points, orders, absolute=False):
     """The oracle: products of the matrices of all axes at each point, or of their magnitudes."""
     rows = np.ones((len(points), 1, 1))
     for k, (basis, order) in enumerate(zip(u.space.bases, orders, strict=True)):
-        table, core = basis.tabulate(points[:, k], order).toarray(), to_host(u.cores[k]).astype(np.float64)
+        values, core = table(basis, points[:, k], order), to_host(u.cores[k]).astype(np.float64)
         if absolute:
-            table, core = abs(table), abs(core)
-        rows = rows @ np.einsum("pn,rns->prs", table, core)
+            values, core = abs(values), abs(core)
+        rows = rows @ np.einsum("pn,rns->prs", values, core)
     return rows[:, 0, 0]
 
 

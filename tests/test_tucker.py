@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from function_support import SPACES, gauss, random_cp, random_points
+from function_support import SPACES, gauss, random_cp, random_points, table
 from hypothesis import given
 from hypothesis import strategies as st
 from support import dev_size
@@ -44,8 +44,8 @@ def product(u, points, orders, absolute=False):
     """The oracle: at each point the core, contracted with the row of one axis after the other."""
     core = np.broadcast_to(abs(host(u.core)) if absolute else host(u.core), (len(points), *u.core.shape))
     for k, (basis, factor, order) in enumerate(zip(u.space.bases, u.factors, orders, strict=True)):
-        table, columns = basis.tabulate(points[:, k], order).toarray(), host(factor)
-        core = np.einsum("pa,pa...->p...", abs(table) @ abs(columns) if absolute else table @ columns, core)
+        values, columns = table(basis, points[:, k], order), host(factor)
+        core = np.einsum("pa,pa...->p...", abs(values) @ abs(columns) if absolute else values @ columns, core)
     return core
 
 

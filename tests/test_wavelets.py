@@ -3,8 +3,6 @@
 # ruff: noqa: E402 (nothing here without the two packages)
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -184,22 +182,3 @@ def test_features_of_another_size_are_refused(kind):
     features = WaveletFeatures(kind=kind, shape=(2, 3)).fit(np.ones((2, 32)))
     with pytest.raises(ValueError, match=r"X has 5 features, expected \d+: give what `transform` returns"):
         features.inverse_transform(np.ones((1, 5)))
-
-
-def test_sepnet_needs_neither_package_and_says_what_is_missing():
-    code = """
-import sys, sepnet, sepnet.models
-print(sorted({"sklearn", "pywt"} & set(sys.modules)))
-for name in ("sklearn", "pywt"):
-    sys.modules[name] = None
-    try:
-        import sepnet.models.wavelets
-    except ImportError as error:
-        print(error)
-    del sys.modules[name]
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded, *errors = done.stdout.splitlines()
-    assert loaded == "[]"
-    assert [name in error for name, error in zip(("sklearn", "pywt"), errors, strict=True)] == [True, True]
-    assert all(error.endswith("pip install 'sepnet[sklearn]'") for error in errors)

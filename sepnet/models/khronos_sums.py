@@ -226,7 +226,7 @@ def _flattened(columns: Columns, coefficients: np.ndarray, i: int) -> np.ndarray
     factors, axis = columns.split(coefficients.copy()), columns.axes[i]
     factors[-1] += axis.constant @ axis.mass @ factors[i]
     factors[i] = np.zeros_like(factors[i])
-    return columns.join(factors)
+    return np.asarray(columns.join(factors))
 
 
 def _chance(columns: Columns, i: int, count: int) -> float:
