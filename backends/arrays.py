@@ -192,15 +192,21 @@ def as_device(device: Any, xp: Namespace, /) -> Any:
     Raises
     ------
     ValueError
-        If there is no such device.
+        If there is no such device, or it is not CuPy's current one.
     """
     try:
-        return device_of(xp.empty((0,), device=device))
+        found = device_of(xp.empty((0,), device=device))
+        asked = int(device) if is_cupy(xp) and device is not None else None
     # Each library has its own errors here: torch alone raises AssertionError, RuntimeError, TypeError and others.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         msg = f"`device` is {device!r}, which {_library(xp)} does not offer here ({reason}): {_advice(xp)}"
         raise ValueError(msg) from error
+    if asked is not None and asked != found.id:
+        # CuPy's functions make arrays on its current device, and its array-API namespace ignores `device`
+        msg = f"`device` is {device!r}, CuPy's current one is {found.id}: work within `with cupy.cuda.Device({asked}):`"
+        raise ValueError(msg)
+    return found
 
 
 def _library(xp: Namespace) -> str:

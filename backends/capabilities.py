@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import final
 
 from sepnet.backends.contract import KERNELS
-from sepnet.backends.cuda.layout import MAX_AXES, MOST_CORES
+from sepnet.backends.cuda.layout import MAX_AXES, MOST_BENT, MOST_CORES
 
 __all__ = ["BACKENDS", "DTYPES", "HOME", "LIBRARIES", "VERIFIED_ON", "Capability", "capabilities", "gap", "markdown"]
 
@@ -55,6 +55,7 @@ _MANY_AXES = "more than {} axes go to the generic kernel: the axes are arguments
 _SUMS = "sums by cells are matrix products: as many operations a point and axis as a table has numbers"
 _LIMITS = (
     {("cuda", name): _MANY_AXES.format(MAX_AXES) for name in _OWN if name.startswith("cp_")}
+    | {("cuda", "cp_hessian"): f"more than {MOST_BENT} axes go to the generic kernel: it has no place for so many sums"}
     | {("cuda", name): _MANY_AXES.format(MOST_CORES) for name in _OWN if name.startswith("train_")}
     | {("generic", name): _SUMS for name in ("cp_vjp", "cp_columns_vjp", "train_vjp")}
 )

@@ -198,17 +198,16 @@ def row(
 # --- a solution, and many points -------------------------------------------------------------------------------------
 
 
-def solve_seconds(xp: Any, rank: int, timer: Timer = host_seconds, repeat: int = 1, **cells: Any) -> dict[str, Any]:
+def solve_seconds(xp: Any, rank: int, **cells: Any) -> dict[str, Any]:
     """Return time and residual of the six-dimensional plume by ALS, assembly included, after a small one to warm up."""
     problem = vsna.advection_diffusion(**cells).problem
     options = {"method": "als", "format": "cp", "xp": xp, "seed": 0}
     sn.solve(problem, rank=min(rank, 8), **options)
-    solutions = []
-    seconds = timer(lambda: solutions.append(sn.solve(problem, rank=rank, **options)), repeat)
-    last = solutions[-1]
+    began = time.perf_counter()
+    solution = sn.solve(problem, rank=rank, **options)  # its residual is on the host: nothing is under way any more
     return {
-        "seconds": seconds, "rank": int(last.u.rank), "residual": float(last.residual), "sweeps": len(last.history),
-        "parameters": int(last.u.size), "status": last.status.name,
+        "seconds": time.perf_counter() - began, "rank": int(solution.u.rank), "residual": float(solution.residual),
+        "sweeps": len(solution.history), "parameters": int(solution.u.size), "status": solution.status.name,
     }  # fmt: skip
 
 
@@ -218,8 +217,8 @@ def many_points(put: Put, timer: Timer, points: int, chunk: int, dtype: str = "f
     The points are made where they are evaluated, by multiples of irrational numbers; making them is not timed.
     """
     rng = np.random.default_rng(0)
-    breaks = (put(np.linspace(0, 1, 65).astype(dtype)),) * 6
-    tables = tuple(put(rng.standard_normal((64, 4, 16)).astype(dtype)) for _ in range(6))
+    breaks = (put(np.linspace(0, 1, 61).astype(dtype)),) * 6
+    tables = tuple(put(rng.standard_normal((60, 4, 16)).astype(dtype)) for _ in range(6))
     step = put(np.sqrt(np.array([[2.0, 3.0, 5.0, 7.0, 11.0, 13.0]])) % 1)
     xp, total, seconds, done = namespace(step), 0.0, 0.0, 0
     while done < points:

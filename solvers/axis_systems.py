@@ -142,7 +142,8 @@ def _refined(axis: AxisMatrices, weights: Array, load: Array, factored: Factored
     last = float("inf")
     for k in range(REFINEMENTS):
         step = factored.solve(flat - xp.reshape(axis.times(weights, xp.reshape(x, shape)), (-1,)))
-        size, norm = xp.linalg.vector_norm(step), xp.linalg.vector_norm(x + step)
+        # the largest numbers: squares of large or small ones need be none
+        size, norm = xp.max(xp.abs(step)), xp.max(xp.abs(x + step))
         relative = size / xp.where(norm > 0.0, norm, xp.ones_like(norm))
         if k == 0:
             relative = xp.where(factored.sound, relative, xp.full_like(relative, float("nan")))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sepnet.backends.arrays import Array, describe, device_of, from_host, library_name, namespace, to_host
+from sepnet.backends.arrays import Array, describe, device_of, from_host, is_torch, library_name, namespace, to_host
 from sepnet.solvers.fit_algebra import flat
 
 __all__ = [
@@ -74,10 +74,12 @@ def numbers_of(values: Any, name: str) -> Array:
             msg = f"`{name}` is {type(values).__name__}, expected an array of real numbers ({error}): encode it first"
             raise TypeError(msg) from error
         values = array
-    if not namespace(values).isdtype(values.dtype, ("real floating", "integral", "bool")):
+    xp = namespace(values)
+    if not xp.isdtype(values.dtype, ("real floating", "integral", "bool")):
         msg = f"`{name}` has dtype {values.dtype}, expected real numbers: encode it first"
         raise TypeError(msg)
-    return values
+    # Torch would record all steps of a fit, and keep for them what every pass over the samples makes.
+    return values.detach() if is_torch(xp) else values
 
 
 def is_array(values: Any) -> bool:

@@ -158,14 +158,13 @@ class Source:
         """
         xp, start = self._summary.xp, 0
         index = from_host(chosen, xp, device=self._summary.device, dtype="int64")
-        picked, ends = [], [0]
+        picked = []
         for rows in self.parts():
             stop = start + int(rows.points.shape[0])
             a, b = (int(k) for k in np.searchsorted(chosen, (start, stop)))
             if a < b:
                 X, Y, w = (xp.take(array, index[a:b] - start, axis=0) for array in rows[:3])
                 picked.append(xp.concat([X, Y, w[:, None]], axis=1))
-                ends.append(b)
             start = stop
         if start <= int(chosen[-1]):
             msg = (
@@ -174,6 +173,9 @@ class Source:
             )
             raise ValueError(msg)
         whole, d = to_host(xp.concat(picked, axis=0)), len(self._summary.low)
+        # By parts of the host, wherever the rows live: by those of a device the samples of several outputs would have
+        # another order, and the fit another shape than that of NumPy's arrays.
+        ends = np.unique(np.searchsorted(chosen, np.arange(0, int(chosen[-1]) + PART + 1, PART))).tolist()
         points, targets, weights = [], [], []
         for part in (whole[a:b] for a, b in itertools.pairwise(ends)):
             X, Y, w = part[:, :d], part[:, d:-1], part[:, -1]

@@ -17,6 +17,9 @@ from sepnet.backends.arrays import (
     as_dtype,
     as_namespace,
     float_name,
+    is_cupy,
+    is_numpy,
+    is_torch,
     library_name,
     to_host,
 )
@@ -108,9 +111,16 @@ class Options:
         values = {name: getattr(self, name) for name in kept}
         return values | {
             "xp": library_name(self.xp),
-            "device": None if self.device is None else str(self.device),
+            "device": self._stored_device,
             "dtype": float_name(self.dtype),
         }
+
+    @property
+    def _stored_device(self) -> Any:
+        """The device as its library takes it back: of CuPy the number, the text is none that it knows."""
+        if is_cupy(self.xp):
+            return int(self.device)
+        return str(self.device) if is_torch(self.xp) or is_numpy(self.xp) else self.device
 
     @property
     def goal(self) -> float:

@@ -186,6 +186,19 @@ def test_indefinite_systems_raise(xp, kind):
         factorise_axis(axis, xp.asarray(weights))
 
 
+@pytest.mark.parametrize("large", [True, False])
+@pytest.mark.parametrize("kind", ["banded", "cyclic", "legendre"])
+def test_solutions_whose_squares_are_no_numbers(xp, kind, large):
+    # the factorisation is the same and everything else linear: a power of two changes no digit
+    axis = stack(AXES[kind]).to(xp.xp, xp.device, xp.dtype)
+    rng = np.random.default_rng(5)
+    weights, load = positive(rng, axis.count, 3), rng.standard_normal((axis.size, 3))
+    scale = 2.0 ** ((80 if xp.eps > EPS else 600) * (1 if large else -1))
+    x = solve_axis(axis, xp.asarray(weights), xp.asarray(load))
+    y = solve_axis(axis, xp.asarray(weights), xp.asarray(load) * scale)
+    assert (_host(y) == _host(x) * scale).all()
+
+
 @pytest.mark.parametrize("kind", ["banded", "cyclic", "fourier", "legendre"])
 def test_indefinite_systems_with_a_positive_diagonal_raise(xp, kind):
     # eigenvalues 2.2 and -0.2: a ridge that grew without regard to the dtype would cover it up in float32

@@ -204,3 +204,17 @@ def test_doors_for_arrays_whose_compiler_is_missing(
     with pytest.raises(BackendUnavailable, match="pip install nvidia-cuda-nvrtc"):
         ARRAY_DOORS[door](FakeArray())
     assert FakeArray not in arrays._NAMESPACES
+
+
+def test_a_device_that_is_not_current_is_refused_by_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CuPy's array-API namespace takes a `device` and makes the array on the current one."""
+    place = SimpleNamespace(id=0)
+    xp = SimpleNamespace(empty=lambda shape, device=None: SimpleNamespace(device=place))
+    for name, stands in (("is_cupy", lambda namespace: True), ("is_numpy", lambda namespace: False)):
+        monkeypatch.setattr(arrays, name, stands)
+    monkeypatch.setattr(arrays, "device_of", lambda array: array.device)
+    assert arrays.as_device(None, xp) is arrays.as_device(0, xp) is place
+    with pytest.raises(ValueError, match=r"current one is 0: work within `with cupy.cuda.Device\(1\):`"):
+        arrays.as_device(1, xp)
+    with pytest.raises(ValueError, match="does not offer here"):
+        arrays.as_device("cuda", xp)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cuda_support import MODES, ShimDriver, needs_compiler, on_host
@@ -15,6 +17,9 @@ from test_kernels import make_breaks, make_points
 from sepnet.backends import cuda, generic
 from sepnet.backends.arrays import to_host
 from sepnet.backends.contract import differentiate
+
+CPU = Path("/proc/cpuinfo")
+FUSES = CPU.exists() and " fma " in CPU.read_text()
 
 pytestmark = needs_compiler
 
@@ -104,3 +109,18 @@ def test_strided_and_read_only_arrays_and_torch() -> None:
         assert np.array_equal(found[0], expected[0])
         assert np.array_equal(found[1], plain[1])
     assert np.allclose(plain[1], expected[1], rtol=0, atol=1e-14)
+
+
+@pytest.mark.skipif(not FUSES, reason="this machine's processor has no fused multiply-add")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_local_coordinate_is_the_hosts_to_the_bit(dtype: type) -> None:
+    """A device fuses products and sums; a fused s differs by half a unit of 1, which is much where s is near 0."""
+    rng = np.random.default_rng(0)
+    breaks = np.cumsum(rng.uniform(0.2, 1.0, 40)).astype(dtype)
+    points = rng.uniform(breaks[0], breaks[-1], 2000).astype(dtype)
+    table = np.zeros((39, 2, 1), dtype=dtype)
+    table[:, 1] = 1  # the function s
+    with on_host(ShimDriver(extra=("-O2", "-mfma", "-ffp-contract=fast"))):
+        cells, values = cuda.local_values(points, breaks, table)
+    left = breaks[cells]
+    assert np.array_equal(values[:, 0], (points - left) * (2 / (breaks[cells + 1] - left)) - 1)

@@ -187,6 +187,23 @@ def test_targets_of_another_library_are_moved_once(xp: Backend, small: None) -> 
     assert ledger.down == [len(y)]
 
 
+def test_gradients_do_not_go_through_a_fit(small: None) -> None:
+    # recorded, they would keep what every pass over the samples made
+    torch = pytest.importorskip("torch")
+    X, y = sample(3 * GROWING)
+    plain = [torch.tensor(a) for a in (X, y, np.linspace(1.0, 2.0, len(y)))]
+    followed = [a.clone().requires_grad_() for a in plain]
+    kept: list[Any] = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda k: k):
+        fit = sn.fit(followed[0], followed[1], weights=followed[2], rank=1, cells=2)
+        bands = sn.confidence(fit, followed[0], followed[1], weights=followed[2])
+    assert kept == []
+    assert all(not a.requires_grad for a in fit.u.arrays)
+    same = sn.fit(plain[0], plain[1], weights=plain[2], rank=1, cells=2)
+    assert all(bool((a == b).all()) for a, b in zip(fit.u.arrays, same.u.arrays, strict=True))
+    assert bands.noise > 0.0
+
+
 def test_devices_are_not_mixed() -> None:
     xp = pytest.importorskip("array_api_strict")
     X, y = sample(20)
@@ -293,6 +310,21 @@ def test_bands_are_those_of_numpy(xp: Backend, seed: int, logistic: bool) -> Non
     np.testing.assert_allclose(
         to_host(got.standard_error(xp.asarray(X[:9]))), want.standard_error(X[:9]), rtol=10 * tol
     )
+
+
+def test_samples_of_several_outputs_have_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a device takes larger parts than the host: the table on which the shape is found is the same
+    monkeypatch.setattr(fit_source, "PART", PART)
+    X, y = sample(4 * PART + 7)
+    Y = np.stack([y, X[:, 0]], axis=1)
+    Y[::9, 1] = np.nan
+    chosen, units = np.arange(0, len(y), 3), Units(np.zeros(2), np.ones(2))
+    tables = []
+    for size in (PART, 3 * PART, 10 * PART):
+        monkeypatch.setattr(fit_source, "part_of", lambda like, size=size: size)
+        tables.append(source_of(X, Y, None).table(chosen, units))
+    for other in tables[1:]:
+        assert all((a == b).all() for a, b in zip(vars(tables[0]).values(), vars(other).values(), strict=True))
 
 
 def test_batches_are_arrays(xp: Backend, small: None) -> None:

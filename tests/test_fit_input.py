@@ -162,14 +162,15 @@ def test_weights_of_any_unit(size: float) -> None:
     assert np.array_equal(values(sn.fit(cut, **QUICK)), values(fit))
 
 
-@pytest.mark.parametrize("size", [1e-200, 1e200])
-def test_weights_of_any_unit_and_a_shape_that_is_found(size: float) -> None:
+def test_weights_of_any_unit_and_a_shape_that_is_found() -> None:
     """Folds, F tests and cross-validation see them too."""
     points = np.random.default_rng(5).random((80, 2))
     y, w = points[:, 0] * points[:, 1], np.random.default_rng(6).uniform(0.5, 2.0, 80)
-    fit, want = sn.fit(points, y, weights=w * size), sn.fit(points, y, weights=w)
-    assert fit.status is want.status
-    np.testing.assert_allclose(values(fit, points), values(want, points), rtol=0, atol=1e-6 * y.std())
+    want = sn.fit(points, y, weights=w)
+    for size in (1e-200, 1e200):
+        fit = sn.fit(points, y, weights=w * size)
+        assert fit.status is want.status
+        np.testing.assert_allclose(values(fit, points), values(want, points), rtol=0, atol=1e-6 * y.std())
 
 
 def test_weights_of_usual_size_are_left_as_they_are() -> None:
@@ -352,7 +353,7 @@ def test_the_freedom_of_sums_does_not_see_the_order(ridge: float) -> None:
     """Constants move between the axes freely: that direction is round-off in the data, and all but free of penalty."""
     want = additive(ridge=ridge).fit(X, Y, W).fit_.freedom
     order = np.argsort(X[:, 0])
-    for cut in range(1, COUNT):
+    for cut in (1, *range(2, COUNT - 2, 6), COUNT - 1):
         model = additive(ridge=ridge)
         for part in np.split(order, [cut]):
             model.partial_fit(X[part], Y[part], W[part])

@@ -75,16 +75,16 @@ def test_the_cpu_is_within_its_own_round_off(rows: list[dict[str, Any]]) -> None
 
 
 def test_traffic_counts_every_input_and_output_once(gpu: ModuleType) -> None:
-    """By hand: six axes of 64 cells, cubic, rank 16."""
+    """By hand: six axes of 60 cells, cubic, rank 16."""
     found = {(c.kernel, c.label): c for c in gpu.cases("float32", 1e-6)}
     value = found["cp_value", "rank 16"]
     assert value.items == 64
-    assert value.traffic == 4 * (64 * 7 + 6 * 64 * 4 * 16)
+    assert value.traffic == 4 * (64 * 7 + 6 * 60 * 4 * 16)
     # a column and axis: three multiply-adds and a product; the sum over columns; six operations to find a place
     assert value.flops == 64 * (16 * (6 * 7 + 1) + 36)
     assert value.cached == 64 * 6 * 4 * 16
     assert value.units == 12
-    assert found["cp_hessian", "rank 16"].traffic == 4 * (64 * (6 + 43) + 6 * 64 * 4 * 16)
+    assert found["cp_hessian", "rank 16"].traffic == 4 * (64 * (6 + 43) + 6 * 60 * 4 * 16)
 
 
 def test_magnitudes_are_those_of_the_terms(gpu: ModuleType) -> None:
@@ -92,12 +92,11 @@ def test_magnitudes_are_those_of_the_terms(gpu: ModuleType) -> None:
     (points, breaks, tables), _ = gpu.magnitudes(case)
     value = gpu.dispatch.cp_value(points, breaks, tables)
     x, _, t = case.arguments
-    cell = np.minimum((x * 64).astype(int), 63)
-    s = 2 * (x * 64 - cell) - 1
-    powers = np.abs(s)[:, :, None] ** np.arange(4)
-    rank_one = np.prod([np.sum(powers[:, i] * np.abs(t[i][cell[:, i], :, 0]), axis=1) for i in range(6)], axis=0)
+    cell = np.minimum((x * 60).astype(int), 59)
+    # every power of the local coordinate counts as one
+    rank_one = np.prod([np.sum(np.abs(t[i][cell[:, i], :, 0]), axis=1) for i in range(6)], axis=0)
     assert tables[0].shape[2] == 1
-    # s itself has the round-off of x times 64
+    # the end of a cell is met but for the round-off of x times 60
     assert np.allclose(value, rank_one, rtol=1e-12, atol=0)
 
 

@@ -313,6 +313,18 @@ def test_greedy_modes_cost_one_copy_each(make):
     assert len(many) - len(few) == high - low > 0
 
 
+@DEVICES
+def test_a_run_is_resumed_where_it_was(make, tmp_path):
+    backend, path = make(), tmp_path / "run.h5"
+    options = {"xp": backend.xp, "device": backend.device, "rank": 3, "method": "als"}
+    whole = sn.solve(advection(), **options)
+    sn.solve(advection(), **options, checkpoint=path, callback=lambda record: record.sweep == 4)
+    resumed = sn.resume(path)
+    assert resumed.u.device == whole.u.device
+    for ours, theirs in zip(resumed.u.arrays, whole.u.arrays, strict=True):
+        assert (arrays.to_host(ours) == arrays.to_host(theirs)).all()
+
+
 @pytest.mark.parametrize("name", ["als", "tt"])
 def test_single_precision_is_measured_where_it_is(name):
     # 0.3 %: far below what float32 sees in a difference of squares, far above what needs orthogonal columns

@@ -37,6 +37,14 @@ __device__ __forceinline__ double magnitude(double a) { return fabs(a); }
 __device__ __forceinline__ float unit(float) { return 1.1920928955078125e-7f; }
 __device__ __forceinline__ double unit(double) { return 2.220446049250313e-16; }
 
+// The local coordinate s. Its product is rounded by itself, as on the host: fused with the sum s would differ by half a
+// unit of 1, which is many units of s, and of what s is multiplied with, near the middle of a cell.
+__device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double rounded_product(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ REAL local_of(REAL x, REAL left, REAL slope) {
+    return rounded_product(x - left, slope) - REAL(1);
+}
+
 // Ends of an axis with their slack, and cells per unit of length.
 struct Span {
     REAL low, high, left, rate;

@@ -9,7 +9,7 @@ from sepnet.backends.arrays import Array, float_name
 from sepnet.backends.checks import check_cp
 from sepnet.backends.contract import Names
 from sepnet.backends.cuda import driver as drivers
-from sepnet.backends.cuda.layout import MAX_AXES, axes_record, group_size, program_of, solid, vector_size
+from sepnet.backends.cuda.layout import MAX_AXES, MOST_BENT, axes_record, group_size, program_of, solid, vector_size
 from sepnet.backends.cuda.points import empty_like, no_bad_point, raise_bad_point
 
 __all__ = ["cp_columns", "cp_gradient", "cp_hessian", "cp_value"]
@@ -57,7 +57,7 @@ def cp_hessian(
 ) -> tuple[Array, Array, Array]:
     """See `sepnet.backends.contract.Kernels.cp_hessian`."""
     check_cp(points, breaks, tables)
-    if len(tables) > MAX_AXES:
+    if len(tables) > MOST_BENT:
         return generic.cp_hessian(points, breaks, tables, names=names)
     n, d = points.shape
     value, gradient, hessian = empty_like(points, n), empty_like(points, n, d), empty_like(points, n, d, d)

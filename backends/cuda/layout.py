@@ -8,7 +8,17 @@ from sepnet.backends.arrays import Array, is_torch, namespace
 from sepnet.backends.cuda.driver import WARP, Driver
 from sepnet.backends.cuda.source import Program
 
-__all__ = ["AXIS", "MAX_AXES", "MOST_CORES", "axes_record", "group_size", "program_of", "solid", "vector_size"]
+__all__ = [
+    "AXIS",
+    "MAX_AXES",
+    "MOST_BENT",
+    "MOST_CORES",
+    "axes_record",
+    "group_size",
+    "program_of",
+    "solid",
+    "vector_size",
+]
 
 AXIS = np.dtype(
     [("breaks", "u8"), ("table", "u8"), ("cells", "i4"), ("powers", "i4"), ("left", "i4"), ("right", "i4")], align=True
@@ -16,6 +26,9 @@ AXIS = np.dtype(
 
 # A kernel takes 4 KiB of arguments on every device; more axes go to the generic kernels.
 MAX_AXES = 100
+# The device keeps the arrays over the axes that do not fit into registers for all of its threads at a time; those of
+# the Hessian of a CP function grow with the square: 1.7 GB at 32 axes in double, 13 GB at 100.
+MOST_BENT = 32
 # The cores of a train take a second table each, for the way back.
 MOST_CORES = 64
 # Up to this many coefficients a cell the loop of Horner's rule is unrolled.

@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(256)
             continue;
         }
         const REAL left = axis.breaks[cell];
-        const REAL s = (x - left) * (REAL(2) / (axis.breaks[cell + 1] - left)) - REAL(1);
+        const REAL s = local_of(x, left, REAL(2) / (axis.breaks[cell + 1] - left));
         if (lane == 0) cells[k] = cell;
         const REAL *top = axis.table + (Index(cell) * powers + powers - 1) * width;
         for (int j = lane; j < width; j += group) {

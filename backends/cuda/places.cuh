@@ -55,7 +55,7 @@ __device__ __forceinline__ void find_places(const Axes &axes, const Span *spans,
                 } else {
                     const REAL left = axis.breaks[cell];
                     slope = REAL(2) / (axis.breaks[cell + 1] - left);
-                    s = (x - left) * slope - REAL(1);
+                    s = local_of(x, left, slope);
                 }
             }
         }

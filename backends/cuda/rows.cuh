@@ -62,7 +62,7 @@ __device__ __forceinline__ void find_spots(const Axes &axes, const Train &train,
         if (found < 0) atomicMin(bad, Bad(k * AXES + i));
         const int cell = larger(found, 0);
         const REAL left = axis.breaks[cell], slope = REAL(2) / (axis.breaks[cell + 1] - left);
-        spots[i] = {found < 0 ? REAL(0) : (x - left) * slope - REAL(1), slope, cell};
+        spots[i] = {found < 0 ? REAL(0) : local_of(x, left, slope), slope, cell};
     }
 }
 

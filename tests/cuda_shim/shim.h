@@ -4,17 +4,18 @@
 // It shows missing barriers (fibers run in ascending, descending or shuffled order, shared memory is filled with NaN
 // before each block), barriers that only some threads reach (they wait for ever: code 2) and, with -fsanitize, bad
 // addresses. It does not model races within a warp, memory ordering, coalescing or FMA contraction.
+//
+// Plain arrays and pointers: every variant of every source is compiled with this text, and <vector>, <functional>,
+// <memory> and <cmath> cost more of the compiler's time than the kernels.
 #pragma once
-#include <csetjmp>
-#include <cmath>
-#include <cstring>
-#include <functional>
-#include <tuple>
-#include <utility>
-#include <vector>
-#include <algorithm>
-#include <memory>
+#include <setjmp.h>
+#include <string.h>
 #include <ucontext.h>
+#include <utility>
+
+// What the kernels take of <math.h>.
+extern "C" double fabs(double) noexcept;
+extern "C" float fabsf(float) noexcept;
 
 #define __global__
 #define __device__
@@ -34,7 +35,7 @@ extern "C" __attribute__((weak, visibility("hidden"))) char __start_shim_shared[
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __ldg(p) (*(p))
-#define DYN_SHARED(name) unsigned char *const name = shim::shared.get()
+#define DYN_SHARED(name) unsigned char *const name = shim::shared
 
 struct dim3 {
     unsigned x, y, z;
@@ -50,21 +51,23 @@ struct Fiber {
     bool begun = false;
     State state = DONE;
     int site = 0;  // the line of the barrier at which it waits
-    std::unique_ptr<char[]> stack;
+    char *stack = nullptr;  // kept for the launches to come
 };
+constexpr unsigned MOST = 1024;
 constexpr size_t STACK = 256 * 1024;
-inline std::vector<Fiber> fibers;
+inline Fiber fibers[MOST];
 inline ucontext_t home;
 inline jmp_buf home_jump;
-inline std::function<void()> body;
-inline std::unique_ptr<unsigned char[]> shared;
-inline std::vector<unsigned> order;
+inline void (*body)(void *kernel, void **arguments);
+inline void *kernel_of_body, **arguments_of_body;
+inline unsigned char *shared = nullptr;
+inline unsigned order[MOST];
 inline int mode = 0;  // 0: ascending, 1: descending, 2: shuffled
 struct Exchange {
     unsigned char bytes[8];
 };
-inline std::vector<Exchange> exchange[2];
-inline std::vector<unsigned char> parity;
+inline Exchange exchange[2][MOST];
+inline unsigned char parity[MOST];
 
 // Under the address sanitizer fibers switch by swapcontext, which it knows; else by longjmp, which makes no system call.
 #if defined(__SANITIZE_ADDRESS__)
@@ -87,7 +90,7 @@ inline void become(unsigned i) {
     thread_index = {i, 0, 0};
 }
 inline void entry() {
-    body();
+    body(kernel_of_body, arguments_of_body);
     fibers[current].state = DONE;
     to_home(fibers[current]);
 }
@@ -106,31 +109,29 @@ inline bool release(unsigned a, unsigned b, State s) {
     return true;
 }
 inline int launch(unsigned blocks, unsigned count, size_t bytes) {
-    if (count > 1024 || count == 0) return 1;
+    if (count > MOST || count == 0) return 1;
     grid_size = {blocks, 1, 1};
     block_size = {count, 1, 1};
     threads = count;
-    if (fibers.size() < count) fibers.resize(count);
     for (unsigned i = 0; i < count; ++i)
-        if (!fibers[i].stack) fibers[i].stack.reset(new char[STACK]);
-    order.resize(count);
+        if (!fibers[i].stack) fibers[i].stack = new char[STACK];
     for (unsigned i = 0; i < count; ++i) order[i] = mode == 1 ? count - 1 - i : i;
     unsigned seed = 12345;
     if (mode == 2)
         for (unsigned i = count - 1; i > 0; --i) std::swap(order[i], order[(seed = seed * 1664525u + 1013904223u) % (i + 1)]);
-    for (auto &e : exchange) e.resize(count);
-    parity.assign(count, 0);
-    shared.reset(new unsigned char[bytes]);  // of this size exactly, so that the sanitizer sees the end
+    memset(parity, 0, sizeof parity);
+    delete[] shared;
+    shared = new unsigned char[bytes];  // of this size exactly, so that the sanitizer sees the end
     for (unsigned b = 0; b < blocks; ++b) {
         block_index = {mode == 1 ? blocks - 1 - b : b, 0, 0};
-        memset(shared.get(), 0xff, bytes);
+        memset(shared, 0xff, bytes);
 #if !defined(__SANITIZE_ADDRESS__)
         if (__start_shim_shared) memset(__start_shim_shared, 0xff, __stop_shim_shared - __start_shim_shared);
 #endif
         for (unsigned i = 0; i < count; ++i) {
             Fiber &f = fibers[i];
             getcontext(&f.context);
-            f.context.uc_stack.ss_sp = f.stack.get();
+            f.context.uc_stack.ss_sp = f.stack;
             f.context.uc_stack.ss_size = STACK;
             f.context.uc_link = nullptr;
             makecontext(&f.context, entry, 0);
@@ -139,7 +140,8 @@ inline int launch(unsigned blocks, unsigned count, size_t bytes) {
         }
         for (;;) {
             bool ran = false, alive = false, freed = false;
-            for (unsigned i : order) {
+            for (unsigned k = 0; k < count; ++k) {
+                const unsigned i = order[k];
                 if (fibers[i].state == RUN) {
                     become(i);
                     to_fiber(fibers[i]);
@@ -148,7 +150,7 @@ inline int launch(unsigned blocks, unsigned count, size_t bytes) {
                 alive |= fibers[i].state != DONE;
             }
             if (!alive) break;
-            for (unsigned w = 0; w < count; w += 32) freed |= release(w, std::min(w + 32, count), WARP_BARRIER);
+            for (unsigned w = 0; w < count; w += 32) freed |= release(w, w + 32 < count ? w + 32 : count, WARP_BARRIER);
             if (!freed) freed = release(0, count, BLOCK_BARRIER);
             if (!ran && !freed) return 2;
         }
@@ -174,7 +176,9 @@ inline int any(int v, int site) {
 template <typename... A, size_t... I>
 int call(void (*kernel)(A...), unsigned blocks, unsigned count, size_t bytes, void **arguments,
          std::index_sequence<I...>) {
-    body = [=] { kernel(*static_cast<std::remove_const_t<A> *>(arguments[I])...); };
+    kernel_of_body = reinterpret_cast<void *>(kernel);
+    arguments_of_body = arguments;
+    body = [](void *k, void **a) { reinterpret_cast<void (*)(A...)>(k)(*static_cast<std::remove_const_t<A> *>(a[I])...); };
     return launch(blocks, count, bytes);
 }
 template <typename... A>
@@ -190,6 +194,15 @@ int call(void (*kernel)(A...), unsigned blocks, unsigned count, size_t bytes, vo
 #define __syncthreads() shim::wait(shim::BLOCK_BARRIER, __LINE__)
 #define __syncwarp(...) shim::wait(shim::WARP_BARRIER, __LINE__)
 #define __threadfence() ((void)0)
+// Rounded by themselves, whatever the compiler may fuse.
+inline float __fmul_rn(float a, float b) {
+    volatile float rounded = a * b;
+    return rounded;
+}
+inline double __dmul_rn(double a, double b) {
+    volatile double rounded = a * b;
+    return rounded;
+}
 #define __shfl_sync(mask, v, lane) shim::shuffle(v, lane, __LINE__)
 #define __shfl_xor_sync(mask, v, bits) shim::shuffle(v, (shim::current & 31) ^ (bits), __LINE__)
 #define __shfl_down_sync(mask, v, by) shim::shuffle(v, (shim::current & 31) + (by), __LINE__)
@@ -201,6 +214,6 @@ template <typename T> T atomicAdd(T *p, T v) {
 }
 template <typename T> T atomicMin(T *p, T v) {
     const T old = *p;
-    *p = std::min(old, v);
+    *p = v < old ? v : old;
     return old;
 }
