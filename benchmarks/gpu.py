@@ -129,15 +129,15 @@ def bounds(case: Case, copying: float, arithmetic: float, seconds: float) -> dic
     }
 
 
-def parity(case: Case, put: Put) -> dict[str, float] | None:
-    """Return the differences from the CPU in double precision, in units of round-off of sums of magnitudes.
+def parity(case: Case, put: Put, kernels: Any = dispatch) -> dict[str, float] | None:
+    """Return how far `kernels` are from the CPU in double precision, in units of round-off of sums of magnitudes.
 
     None for Newton's method, whose samples may end anywhere on the level set.
     """
     if case.kernel == "cp_newton":
         return None
     arguments, options = mapped(put, (case.arguments, case.options))
-    given = flat(case.kernel, getattr(dispatch, case.kernel)(*arguments, **options))
+    given = flat(case.kernel, getattr(kernels, case.kernel)(*arguments, **options))
     unit = np.finfo(next(a.dtype for a in _arrays(case.arguments) if a.dtype.kind == "f")).eps
     double = mapped(lambda a: a.astype(np.float64) if a.dtype.kind == "f" else a, (case.arguments, case.options))
     reference = getattr(dispatch.kernels(np), case.kernel)
